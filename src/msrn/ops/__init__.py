@@ -1,0 +1,1 @@
+"""Operators that the network is built from."""
