@@ -1,0 +1,117 @@
+"""How do the weights move? Parameter groups, the learning rate over time, and the weight average."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from msrn.config import OptimSettings
+from msrn.models.backbone import FeatureTaps
+
+__all__ = ["WeightAverage", "build_optimizer", "freeze_backbone", "hold_norms", "rate_factor"]
+
+ONECYCLE_START, ONECYCLE_END = 1 / 25, 1 / 250_000
+"""First and last factor of the one-cycle schedule (Smith and Topin 2019; torch's defaults)."""
+
+
+def freeze_backbone(backbone: FeatureTaps, parts: int) -> None:
+    """Hold the first ``parts`` parts of a backbone fixed: the stem, then its stages; -1 holds all of it."""
+    groups = backbone.stage_modules()
+    for module in [m for group in (groups if parts < 0 else groups[:parts]) for m in group]:
+        module.requires_grad_(False)
+    if parts < 0:
+        backbone.requires_grad_(False)
+
+
+def hold_norms(backbone: FeatureTaps, *, everywhere: bool) -> None:
+    """Keep batch-norm layers at their stored statistics: all of them, or those whose weights are held fixed.
+
+    Called after every ``model.train()``.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            fixed = not any(parameter.requires_grad for parameter in module.parameters())
+            if everywhere or fixed:
+                module.eval()
+
+
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+    """SGD or AdamW over up to four groups: backbone or new layers, with or without weight decay.
+
+    AdamW leaves biases, norms and other one-dimensional parameters without decay; SGD decays all, as published.
+    Each group remembers its full rate under ``base_lr``; ``rate_factor`` scales it.
+    """
+    backbone = {id(parameter) for parameter in model.backbone.parameters()}  # type: ignore[union-attr,operator]
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decays = settings.name == "sgd" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in backbone, decays), []).append(parameter)
+    parameters = [
+        {
+            "params": members,
+            "lr": settings.lr * (settings.backbone_factor if in_backbone else 1.0),
+            "base_lr": settings.lr * (settings.backbone_factor if in_backbone else 1.0),
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (in_backbone, decays), members in groups.items()
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum)
+    return torch.optim.AdamW(parameters, lr=settings.lr)
+
+
+def rate_factor(step: int, *, steps_per_epoch: int, settings: OptimSettings) -> float:
+    """Factor of the learning rate at an optimiser step, counted from 0. A pure function, so resuming needs no state.
+
+    ``constant``; ``step``: times ``step_factor`` after each of ``step_epochs``; ``cosine``: half a cosine to zero;
+    ``onecycle``: rises by half a cosine during the warm-up (30 % of the run if none is set), then falls by another.
+    The other schedules rise linearly during ``warmup_epochs``.
+    """
+    total = settings.epochs * steps_per_epoch
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if settings.schedule == "onecycle":
+        warmup = warmup or max(1, round(0.3 * total))
+        if step < warmup:
+            return _cosine(ONECYCLE_START, 1.0, step / warmup)
+        return _cosine(1.0, ONECYCLE_END, (step - warmup) / max(1, total - warmup - 1))
+    if step < warmup:
+        return (step + 1) / warmup
+    if settings.schedule == "step":
+        return float(settings.step_factor ** sum(step >= epoch * steps_per_epoch for epoch in settings.step_epochs))
+    if settings.schedule == "cosine":
+        return _cosine(1.0, 0.0, (step - warmup) / max(1, total - warmup))
+    return 1.0
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+class WeightAverage:
+    """Exponential moving average of a model's weights, evaluated and kept in place of the last ones.
+
+    Early on the decay is lower, ``(1 + n) / (10 + n)`` after n steps, so that the start is forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step ``step`` (from 1); whole-number buffers are copied."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, values = _floats(self.model.state_dict().values()), _floats(model.state_dict().values())
+        torch._foreach_lerp_(averages, values, 1 - decay)
+        for kept, value in zip(self.model.buffers(), model.buffers(), strict=True):
+            if not kept.is_floating_point():
+                kept.copy_(value)
+
+
+def _floats(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor.is_floating_point()]

@@ -1,0 +1,1 @@
+"""What are the labels called, what do the names mean, and which go together? (No torch here.)"""

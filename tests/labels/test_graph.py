@@ -1,0 +1,243 @@
+"""The label graph against a hand-worked example, the published counts and the published network's adjacency."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from msrn.errors import LabelError, ShapeError
+from msrn.labels.graph import (
+    LabelGraph,
+    conditional,
+    cooccurrence,
+    isolated,
+    label_graph,
+    normalise,
+    reweight,
+    threshold,
+)
+from msrn.labels.space import LabelSpace
+
+# Four labels, ten images: boat 4, sea 6, bird 5, shoe 2 (alone). boat+sea 4, boat+bird 1, sea+bird 2.
+NAMES = LabelSpace(["boat", "sea", "bird", "shoe"])
+TARGET = np.array(
+    [
+        [1, 1, 1, 0],
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [0, 1, 1, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 1, 0],
+        [0, 0, 1, 1],
+        [0, 0, 0, 1],
+    ],
+    dtype=np.float32,
+)
+COUNTS = [[0, 4, 1, 0], [4, 0, 2, 0], [1, 2, 0, 1], [0, 0, 1, 0]]
+TOTALS = [4, 6, 5, 2]
+
+
+def published(shared: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    labels = json.loads((shared / "published" / "label_orders.json").read_text())[name]
+    with np.load(shared / "published" / f"{name}.npz") as file:
+        return labels, file["counts"], file["totals"]
+
+
+def test_counts_of_the_hand_worked_example() -> None:
+    found = cooccurrence(TARGET)
+    assert found.counts.tolist() == COUNTS and found.totals.tolist() == TOTALS
+    assert found.counts.dtype == found.totals.dtype == np.int64
+
+
+def test_every_step_of_the_hand_worked_example() -> None:
+    p = conditional(COUNTS, TOTALS)
+    expected = [[0, 1, 1 / 4, 0], [4 / 6, 0, 2 / 6, 0], [1 / 5, 2 / 5, 0, 1 / 5], [0, 0, 1 / 2, 0]]
+    np.testing.assert_allclose(p, expected, rtol=1e-15)
+    links = threshold(p, 0.4)
+    assert links.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    before = reweight(links, 0.25)
+    one, two = 0.25 / (1 + 1e-6), 0.25 / (2 + 1e-6)
+    np.testing.assert_allclose(before, [[1, two, 0, 0], [one, 1, 0, 0], [0, two, 1, 0], [0, 0, one, 1]], rtol=1e-15)
+    d = [(1 + two) ** -0.5, (1 + one) ** -0.5, (1 + two) ** -0.5, (1 + one) ** -0.5]
+    by_loops = [[d[i] * before[j, i] * d[j] for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(normalise(before), by_loops, rtol=1e-14)
+
+
+def test_edges_are_named_and_strongest_first() -> None:
+    graph = label_graph(*cooccurrence(TARGET), labels=NAMES)
+    assert graph.edges() == [
+        ("boat", "sea", 1.0),
+        ("sea", "boat", pytest.approx(4 / 6)),
+        ("shoe", "bird", 0.5),
+        ("bird", "sea", pytest.approx(0.4)),
+    ]
+
+
+def test_unknown_targets_never_count() -> None:
+    unknown = TARGET.copy()
+    unknown[0] = [1, np.nan, np.nan, np.nan]
+    found = cooccurrence(unknown)
+    assert found.counts.tolist() == [[0, 3, 0, 0], [3, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]
+    assert found.totals.tolist() == [4, 5, 4, 2]
+
+
+def test_counts_do_not_depend_on_the_kind_of_numbers_or_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msrn.labels.graph._ROWS_AT_A_TIME", 3)
+    for kind in (bool, np.int8, np.float64):
+        assert cooccurrence(TARGET.astype(kind)).counts.tolist() == COUNTS
+
+
+def test_other_codes_than_one_zero_and_nan_are_refused() -> None:
+    with pytest.raises(LabelError, match="got -1") as caught:
+        cooccurrence([[0, 1], [1, -1]])
+    assert "row 1, column 1" in str(caught.value)
+    with pytest.raises(LabelError, match="must be numbers"):
+        cooccurrence([["yes", "no"]])
+    with pytest.raises(ShapeError):
+        cooccurrence([1, 0])
+
+
+def test_a_label_without_images_divides_nothing_by_zero() -> None:
+    graph = label_graph([[0, 3, 0], [3, 0, 0], [0, 0, 0]], [3, 4, 0])
+    assert np.isfinite(graph.adjacency).all()
+    assert conditional(graph.counts, graph.totals)[2].tolist() == [0, 0, 0]
+    assert isolated(graph).tolist() == [2] and graph.labels.names == ("0", "1", "2")
+
+
+def test_isolated_labels_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    counts = [[0, 4, 0, 0], [4, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    with caplog.at_level(logging.WARNING):
+        graph = label_graph(counts, [4, 5, 6, 7], labels=NAMES)
+    assert graph.isolated == ("bird", "shoe")
+    assert "2 of 4 labels have no edge" in caplog.text and "bird, shoe" in caplog.text
+
+
+def test_a_graph_without_isolated_labels_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    label_graph(COUNTS, TOTALS, labels=NAMES)
+    assert not caplog.records
+
+
+def test_one_directional_counts_give_one_directional_edges() -> None:
+    graph = label_graph([[0, 5, 0], [0, 0, 0], [0, 9, 0]], [10, 20, 10], labels=LabelSpace(["red", "dress", "blue"]))
+    assert graph.edges() == [("blue", "dress", 0.9), ("red", "dress", 0.5)]
+    assert (graph.before[0, 1] > 0) and graph.before[1, 0] == 0
+    assert graph.isolated == ()
+
+
+@pytest.mark.parametrize(
+    ("counts", "totals"),
+    [
+        ([[0, 1], [1, 0]], [1, 0]),
+        ([[0, -1], [1, 0]], [1, 1]),
+        ([[0, np.nan], [1, 0]], [1, 1]),
+        ([[0, 1], [1, 0]], [1, np.inf]),
+    ],
+)
+def test_counts_that_make_no_sense_are_refused(counts: list[list[float]], totals: list[float]) -> None:
+    with pytest.raises(LabelError):
+        label_graph(counts, totals)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError):
+        conditional([[0, 1, 2], [1, 0, 2]], [1, 2])
+    with pytest.raises(ShapeError):
+        conditional([[0, 1], [1, 0]], [1, 2, 3])
+    with pytest.raises(ShapeError, match="3 names"):
+        label_graph([[0, 1], [1, 0]], [1, 2], labels=LabelSpace("abc"[i] for i in range(3)))
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.1}, {"reweight": -0.1}, {"reweight": np.nan}])
+def test_settings_out_of_bounds_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(LabelError):
+        label_graph(COUNTS, TOTALS, **settings)
+
+
+def test_a_graph_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    graph = label_graph(COUNTS, TOTALS, labels=NAMES, threshold=0.3, reweight=0.2)
+    graph.write(tmp_path / "deep" / "graph.npz")
+    back = LabelGraph.read(tmp_path / "deep" / "graph.npz")
+    assert (back.labels, back.threshold, back.reweight) == (NAMES, 0.3, 0.2)
+    assert np.array_equal(back.adjacency, graph.adjacency) and np.array_equal(back.counts, graph.counts)
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["graph.npz"]
+
+
+@pytest.mark.parametrize("content", [None, b"no archive", b"PK\x03\x04 damaged"])
+def test_a_broken_graph_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "graph.npz").write_bytes(content)
+    with pytest.raises(LabelError, match="cannot read the label graph") as caught:
+        LabelGraph.read(tmp_path / "graph.npz")
+    assert "graph.npz" in str(caught.value)
+
+
+def test_the_arrays_of_a_graph_are_read_only_copies() -> None:
+    counts = np.array(COUNTS)
+    graph = label_graph(counts, TOTALS, labels=NAMES)
+    counts[0, 1] = 99
+    assert graph.counts[0, 1] == 4
+    with pytest.raises(ValueError, match="read-only"):
+        graph.adjacency[0, 0] = 0
+
+
+@given(
+    target=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.sampled_from([0, 1, np.nan])
+    ),
+    seed=st.integers(0, 99),
+)
+def test_permuting_the_labels_permutes_the_graph(target: np.ndarray, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(target.shape[1])
+    graph, other = label_graph(*cooccurrence(target)), label_graph(*cooccurrence(target[:, order]))
+    assert np.array_equal(other.counts, graph.counts[np.ix_(order, order)])
+    np.testing.assert_allclose(other.adjacency, graph.adjacency[np.ix_(order, order)], rtol=1e-6)
+    assert set(other.isolated) == {str(np.flatnonzero(order == int(name))[0]) for name in graph.isolated}
+
+
+def test_counts_of_the_voc_trainval_lists_equal_the_published_ones(shared: Path) -> None:
+    labels, counts, totals = published(shared, "voc")
+    lists = shared / "data" / "voc2007" / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
+    columns = [
+        [int(line.split()[1]) for line in (lists / f"{name}_trainval.txt").read_text().splitlines()] for name in labels
+    ]
+    target = np.array(columns).T == 1  # 0, "difficult", is left out here; -1 is absent
+    found = cooccurrence(target)
+    assert target.shape == (5011, 20)
+    assert np.array_equal(found.counts, counts) and np.array_equal(found.totals, totals)
+
+
+def test_counts_of_the_coco_list_equal_the_published_ones(shared: Path) -> None:
+    labels, counts, totals = published(shared, "coco")
+    listed = LabelSpace(json.loads((shared / "published" / "label_orders.json").read_text())["coco_list_order"])
+    lines = (shared / "data" / "label_lists" / "coco2014_train_82081.txt").read_text().splitlines()
+    target = np.zeros((len(lines), len(listed)), dtype=bool)
+    for row, line in enumerate(lines):
+        target[row, [int(column) for column in line.rsplit(",", 1)[1].split()]] = True
+    found = cooccurrence(target[:, LabelSpace(labels).align(listed)])
+    assert len(lines) == 82_081
+    assert np.array_equal(found.counts, counts) and np.array_equal(found.totals, totals)
+
+
+@pytest.mark.parametrize("name", ["voc", "coco"])
+def test_adjacency_equals_the_published_network(shared: Path, name: str) -> None:
+    labels, counts, totals = published(shared, name)
+    graph = label_graph(counts, totals, labels=LabelSpace(labels))
+    with np.load(shared / "golden" / f"{name}_7_224.npz") as golden:
+        np.testing.assert_allclose(graph.before, golden["A"], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(graph.adjacency, golden["adj"], rtol=0, atol=1e-6)
+
+
+def test_the_published_apparel_counts_run_from_colour_to_garment(shared: Path) -> None:
+    labels, counts, totals = published(shared, "apparel")
+    graph = label_graph(counts, totals, labels=LabelSpace(labels))
+    assert {i for i, _, _ in graph.edges()} == {"black", "blue", "brown", "green", "red", "white"}
+    assert {j for _, j, _ in graph.edges()} == {"dress", "pants", "shirt", "shoes", "shorts"}
