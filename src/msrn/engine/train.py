@@ -1,0 +1,395 @@
+"""How does a model learn? The loop, on one page; every part of it lives where it is named.
+
+A run is a function of its settings. Order and augmentation of the pictures depend on (seed, epoch, picture), the
+model's own randomness on (seed, step, process), the learning rate on the step: so a run that was interrupted at any
+step and resumed gives, bit for bit on a CPU, what it would have given.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from msrn.config import Settings
+from msrn.data.dataset import ImageDataset, training_loader
+from msrn.data.transforms import train_transform
+from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
+from msrn.engine.evaluate import judge, score_split
+from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
+from msrn.engine.task import build_task, split_targets
+from msrn.engine.tracking import RunLog, progress_bar
+from msrn.errors import ConfigError, Problem, TrainingError
+from msrn.losses import soft_margin
+from msrn.metrics import best_thresholds
+
+__all__ = ["Interrupted", "train"]
+
+logger = logging.getLogger(__name__)
+
+MAY_CHANGE = {"run.folder", "run.device", "run.evaluate_every", "run.checkpoint_minutes", "data.workers", "data.test"}
+"""Settings that do not shape the result and may differ when a run is resumed."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved. Holds the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(str(folder))
+
+
+def train(settings: Settings, *, resume: bool = False) -> dict[str, Any]:
+    """Train, judge after every epoch, keep the best by validation mAP as the bundle.
+
+    Args:
+        settings: the whole tree; ``run.folder`` must be set.
+        resume: go on from the folder's checkpoint; settings that shape the result must be those of the run.
+
+    Returns:
+        Where the bundle is, the best epoch and its validation mAP, minutes and peak memory.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        TrainingError: the loss is not finite. DataError, ConfigError and others: as the parts raise them.
+    """
+    run = _Run(settings, resume=resume)
+    with _stop_requests() as stop:
+        for epoch in range(run.progress.step // run.steps_per_epoch, settings.optim.epochs):
+            run.learn(epoch, stop)
+            run.judge(epoch)
+            run.snapshot()
+    return run.finish()
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where a run stands. Plain values: it is saved with the weights."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    losses: list[float] = field(default_factory=list)
+    """Loss of each step of the present epoch."""
+    seconds: float = 0.0
+    """Spent in training and judging, over all sessions."""
+    best_map: float = -1.0
+    best_epoch: int = 0
+
+
+class _Run:
+    """One run on one process: what ``train`` steps through."""
+
+    def __init__(self, settings: Settings, *, resume: bool) -> None:
+        self.settings = settings
+        self.folder = Path(settings.run.folder)
+        self.fabric = fabric = _fabric(settings)
+        saved = _open_folder(self.folder, settings, resume=resume, writes=fabric.is_global_zero)
+        fabric.barrier()
+        torch.manual_seed(settings.run.seed)
+        self.task = build_task(settings)
+        self.net = self.task.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        freeze_backbone(self.net.backbone, settings.model.freeze)
+        self.progress = _Progress(**saved["progress"]) if saved else _Progress()
+        if saved:
+            self.net.load_state_dict(saved["model"])
+        optimizer = build_optimizer(self.net, settings.optim)
+        self.model, self.optimizer = fabric.setup(self.net, optimizer)
+        self.average = WeightAverage(self.net, settings.optim.ema) if settings.optim.ema else None
+        if saved:
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.average:
+                self.average.model.load_state_dict(saved["average"])
+        self.log = RunLog(
+            self.folder / "log.jsonl" if fabric.is_global_zero else None,
+            keep_until=self.progress.step if saved else None,
+        )
+        targets = split_targets(self.task.train, settings.data.difficult).train
+        transform = train_transform(self.task.preprocessing, settings.data.augment)
+        self.images = ImageDataset(self.task.train, transform, targets)
+        self.steps_per_epoch = len(self.images) // settings.data.batch_size
+        if self.steps_per_epoch == 0:
+            raise ConfigError(
+                f"the training split has {len(self.images)} pictures, fewer than one batch of {settings.data.batch_size}",
+                where="data.batch_size",
+                hint="set a smaller --data.batch_size",
+            )
+        self.clock = time.monotonic()
+        self.saved_at = self.clock
+        if not saved:
+            counts = {"train": len(self.task.train), "val": len(self.task.val), "labels": len(self.task.labels)}
+            self.log.write("start", step=0, **counts)
+            self.score(batches=2)  # a broken evaluation shows itself before an epoch is spent
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are evaluated and kept: the average, if there is one."""
+        return self.average.model if self.average else self.net
+
+    def learn(self, epoch: int, stop: threading.Event) -> None:
+        """The rest of one epoch."""
+        settings, fabric, progress = self.settings, self.fabric, self.progress
+        self.model.train()
+        hold_norms(self.net.backbone, everywhere=settings.model.freeze_norm)
+        done = progress.step - epoch * self.steps_per_epoch
+        batches = iter(self._loader(epoch, done))
+        began, waited = time.monotonic(), 0.0
+        title, batch_size = f"epoch {epoch + 1}/{settings.optim.epochs}", settings.data.batch_size
+        total = self.steps_per_epoch * batch_size
+        with progress_bar(title, total, done=done * batch_size, shown=fabric.is_global_zero) as ticker:
+            for _ in range(done, self.steps_per_epoch):
+                asked = time.monotonic()
+                parts = [next(batches) for _ in range(settings.optim.accumulate)]
+                waited += time.monotonic() - asked
+                loss = self._step(parts)
+                ticker.advance(batch_size, f"loss {loss:.4f}")
+                if self._asked_to_stop(stop):
+                    self.snapshot()
+                    self.log.write("interrupted", step=progress.step)
+                    raise Interrupted(self.folder)
+                if time.monotonic() - self.saved_at > 60 * settings.run.checkpoint_minutes:
+                    self.snapshot()
+        spent = time.monotonic() - began
+        self.log.write(
+            "epoch",
+            step=progress.step,
+            epoch=epoch + 1,
+            loss=float(np.mean(progress.losses)),
+            lr=self.optimizer.param_groups[-1]["lr"],
+            train_seconds=round(spent, 2),
+            wait_seconds=round(waited, 2),
+            images_per_second=round((self.steps_per_epoch - done) * batch_size / max(spent, 1e-9), 2),
+            peak_memory_bytes=_peak_memory(fabric),
+        )
+
+    def _step(self, parts: list[dict[str, Any]]) -> float:
+        """Forward and backward over the parts of one global batch, then one step of the optimiser."""
+        settings, fabric, step = self.settings, self.fabric, self.progress.step
+        factor = rate_factor(step, steps_per_epoch=self.steps_per_epoch, settings=settings.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        torch.manual_seed(_mix(settings.run.seed, step, fabric.global_rank))
+        total = torch.zeros((), device=fabric.device)
+        for number, batch in enumerate(parts, start=1):
+            image = batch["image"].to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
+            target = batch["target"].to(fabric.device, non_blocking=True)
+            with fabric.no_backward_sync(self.model, enabled=number < len(parts)):
+                output = self.model(image)
+                loss = (soft_margin(output.logits, target) + sum(output.aux.values())) / len(parts)
+                self._must_be_finite(loss, batch)
+                fabric.backward(loss)
+            total += loss.detach()
+        if settings.optim.clip_norm:
+            fabric.clip_gradients(self.model, self.optimizer, max_norm=settings.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        if self.average:
+            self.average.update(self.net, self.progress.step)
+        self.progress.losses.append(float(fabric.all_reduce(total, reduce_op="mean")))
+        return self.progress.losses[-1]
+
+    def judge(self, epoch: int) -> None:
+        """Validate at the end of an epoch; the best so far becomes the bundle."""
+        self.progress.losses = []
+        last = epoch + 1 == self.settings.optim.epochs
+        if not last and (epoch + 1) % self.settings.run.evaluate_every:
+            return
+        began = time.monotonic()
+        scores = self.score()
+        difficult = self.settings.data.difficult
+        metrics = judge(scores, self.task.val, difficult=difficult)
+        told = {"mAP": metrics["mAP"], "CF1": metrics["all"]["CF1"], "OF1": metrics["all"]["OF1"]}
+        told = {f"val_{name}": value for name, value in told.items()}
+        self.log.write(
+            "judge", step=self.progress.step, epoch=epoch + 1, **told, seconds=round(time.monotonic() - began, 2)
+        )
+        logger.info("epoch %d/%d: val mAP %.2f %%", epoch + 1, self.settings.optim.epochs, 100 * metrics["mAP"])
+        if metrics["mAP"] > self.progress.best_map:
+            self.progress.best_map, self.progress.best_epoch = metrics["mAP"], epoch + 1
+            if self.fabric.is_global_zero:
+                self._keep(scores, metrics, epoch + 1)
+
+    def score(self, batches: int | None = None) -> np.ndarray:
+        """Probabilities on the validation split (or on its first batches), unpadded shards joined."""
+        val = self.task.val if batches is None else self.task.val.first(batches * self.settings.data.eval_batch_size)
+        return score_split(self.judged, val, self.task.preprocessing, settings=self.settings.data, fabric=self.fabric)
+
+    def snapshot(self) -> None:
+        """Write the run's state, from which ``resume`` goes on exactly."""
+        now = time.monotonic()
+        self.progress.seconds += now - self.clock
+        self.clock = self.saved_at = now
+        if self.fabric.is_global_zero:
+            state = {
+                "settings": self.settings.model_dump(mode="json"),
+                "progress": asdict(self.progress),
+                "model": self.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            if self.average:
+                state["average"] = self.average.model.state_dict()
+            save_state(self.folder / "last.pt", state)
+        self.fabric.barrier()
+
+    def finish(self) -> dict[str, Any]:
+        """The last line of the log, and what ``train`` returns."""
+        progress = self.progress
+        result = {
+            "best_epoch": progress.best_epoch,
+            "val_mAP": progress.best_map,
+            "minutes": round(progress.seconds / 60, 2),
+            "peak_memory_bytes": _peak_memory(self.fabric),
+        }
+        self.log.write("end", step=progress.step, **result)
+        return {**result, "folder": str(self.folder), "bundle": str(self.folder / "bundle")}
+
+    def _loader(self, epoch: int, done: int) -> DataLoader[Any]:
+        settings = self.settings
+        return training_loader(
+            self.images,
+            batch_size=settings.data.batch_size,
+            parts=settings.optim.accumulate,
+            workers=settings.data.workers,
+            seed=settings.run.seed,
+            epoch=epoch,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            start_step=done,
+        )
+
+    def _keep(self, scores: np.ndarray, metrics: dict[str, Any], epoch: int) -> None:
+        """Write the bundle, with thresholds tuned on the validation split, and the metrics beside it."""
+        task = self.task
+        counts = split_targets(task.val, self.settings.data.difficult).counts
+        write_json(self.folder / "metrics-val.json", metrics)
+        write_bundle(
+            self.folder / "bundle",
+            self.judged,
+            labels=task.labels,
+            preprocessing=task.preprocessing,
+            thresholds=[float(value) for value in best_thresholds(scores, counts)],
+            settings=self.settings,
+            facts={
+                "thresholds_chosen": "best F1 per label on the validation split",
+                "metrics": {name: metrics[name] for name in ("mAP", "all", "top_k", "protocol", "data")},
+                "epoch": epoch,
+                "train_data": {"source": task.train.source, "split": task.train.split, "images": len(task.train)}
+                | {"digest": task.train.digest},
+            },
+        )
+
+    def _must_be_finite(self, loss: Tensor, batch: dict[str, Any]) -> None:
+        if bool(torch.isfinite(loss)):
+            return
+        names = [str(self.task.train.path(int(index))) for index in batch["index"]]
+        raise TrainingError(
+            f"the loss is {float(loss)} at step {self.progress.step}; pictures of that batch:\n    "
+            + "\n    ".join(names),
+            where=f"{self.folder}; its last.pt is the state of the last checkpoint",
+            hint="lower optim.lr, set optim.clip_norm, or use precision 32-true",
+        )
+
+    def _asked_to_stop(self, stop: threading.Event) -> bool:
+        asked = torch.tensor(float(stop.is_set()), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(asked, reduce_op="sum") > 0)
+
+
+def _fabric(settings: Settings) -> Fabric:
+    """Devices and processes; torchrun's own numbers win over the settings."""
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    processes = devices * nodes
+    if settings.data.batch_size % (settings.optim.accumulate * processes):
+        raise ConfigError(
+            f"data.batch_size ({settings.data.batch_size}) must be divisible by optim.accumulate x processes "
+            f"({settings.optim.accumulate} x {processes})",
+            where="data.batch_size",
+        )
+    fabric = Fabric(
+        accelerator=settings.run.device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=settings.run.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def _open_folder(folder: Path, settings: Settings, *, resume: bool, writes: bool) -> dict[str, Any] | None:
+    """Make the run folder, or read its state. A folder that holds a run is never written over."""
+    if not resume:
+        if (folder / "settings.yaml").exists():
+            raise ConfigError(
+                "this folder already holds a run",
+                where=str(folder),
+                hint="pass --resume to go on with it, or another --run.folder",
+            )
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+        return None
+    state = load_state(folder / "last.pt")
+    before, now = _flat(state["settings"]), _flat(settings.model_dump(mode="json"))
+    problems = [
+        Problem(f"{key} was {before.get(key)!r} in this run and is now {value!r}", where=str(folder))
+        for key, value in now.items()
+        if key not in MAY_CHANGE and before.get(key) != value
+    ]
+    if problems:
+        raise ConfigError.of(problems, "a resumed run must keep the settings that shape its result")
+    return state
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event instead of ending the process; a second SIGINT ends it."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, _frame: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        logger.warning("stopping after this step; the state will be saved")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _peak_memory(fabric: Fabric) -> int:
+    """Largest use so far, bytes: of the device on CUDA, of this process (resident) on a CPU."""
+    if fabric.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(fabric.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
