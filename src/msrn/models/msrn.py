@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +31,13 @@ from msrn.ops.semantic_attention import semantic_attention
 __all__ = ["MSRN", "FlattenHead", "ModelOutput", "PerLabelHead"]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelOutput:
-    """What every model returns: logits ``(B, L)`` and named, already weighted auxiliary losses (scalars)."""
+class ModelOutput(NamedTuple):
+    """What every model returns."""
 
     logits: Tensor
-    aux: dict[str, Tensor] = field(default_factory=dict)
+    """``(B, L)``."""
+    aux: dict[str, Tensor]
+    """Auxiliary losses by name: scalars, already weighted."""
 
 
 class MSRN(nn.Module):

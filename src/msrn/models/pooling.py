@@ -21,7 +21,7 @@ class AveragePool(nn.Module):
     def forward(self, image: Tensor) -> ModelOutput:
         """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``."""
         deepest = self.backbone(image)[-1]  # (B, C, H, W)
-        return ModelOutput(self.output(deepest.mean(dim=(2, 3))))
+        return ModelOutput(self.output(deepest.mean(dim=(2, 3))), {})
 
     def fold(self) -> None:
         """Nothing depends on labels alone, so there is nothing to fold."""

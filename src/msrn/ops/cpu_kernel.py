@@ -1,0 +1,246 @@
+"""How does semantic attention run on a CPU without ever holding a product? (MSRN, section 3.3; fused, in numba)
+
+A row is one channel of one image: N positions ``x``, and for each of K vectors one number ``q``. Per row and vector:
+
+    e[n] = exp(q (x[n] - top))       s0 = sum e       s1 = sum e (x - top)       out = top + s1 / s0
+
+One pass over the positions suffices, because the position of the largest exponent needs no search per vector: ``q x`` is
+largest at ``top = max x`` when q >= 0 and at ``top = min x`` otherwise. So no exponent is above zero, nothing can
+overflow, and no sum is rescaled on the way. The difference ``x - top`` is taken before the product: exponents keep their
+relative precision however large ``q x`` is. The backward pass has ``out`` and ``s0``, computes e once more, and with
+``g`` the incoming gradient makes in one pass
+
+    grad x[n] = sum over k of  g e[n] / s0 (1 + q (x[n] - out))          grad q = sum over b of  g sum e (x - out)^2 / s0
+
+Nothing of size N * K is ever stored: a row's positions stay in the first-level cache while its K vectors pass over them.
+
+Two choices need a reason. The exponential is ours, because LLVM cannot vectorise the library's. And threads are plain
+Python threads around code that holds no lock, not numba's: its pools abort on two callers at once (workqueue) or
+in a forked child (GNU OpenMP). Ours live for one call, so there is nothing to inherit, share or configure. Rows do not
+meet, hence results are the same bit for bit whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.extending import intrinsic
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from msrn.ops.semantic_attention import _check
+
+__all__ = ["FUSED_DTYPES", "fused_attention"]
+
+FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Dtypes of features that the kernel takes. Sums run in float32, so float64 is better served elsewhere."""
+
+WORK_PER_THREAD = 500_000
+"""Exponentials that are worth one more thread: about a quarter of a millisecond, several times its start."""
+BLOCKS_PER_THREAD = 8
+"""Rows are handed out in this many blocks a thread, so that a core busy elsewhere does not hold up the rest."""
+
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set: the kernel would run as plain Python")
+
+
+def fused_attention(features: Tensor, vectors: Tensor) -> Tensor:
+    """``semantic_attention`` on a CPU, forward and backward, in one pass each.
+
+    Args:
+        features: ``(B, N, D)`` float32, bfloat16 or float16. Fastest as a view of a contiguous ``(B, D, N)``, which is
+            what a convolution leaves; anything else is copied once.
+        vectors: ``(K, D)``, any floating dtype; used as float32.
+
+    Returns:
+        ``(B, K, D)``, of the features' dtype. NaN or infinity in a row gives NaN there and nowhere else.
+
+    Raises:
+        ShapeError: as ``semantic_attention``.
+        TypeError: features of another dtype, or a tensor that is not on the CPU.
+
+    Example:
+        >>> fused_attention(torch.zeros(2, 49, 8), torch.ones(5, 8)).shape
+        torch.Size([2, 5, 8])
+    """
+    _check(features, vectors)
+    if features.dtype not in FUSED_DTYPES or features.device.type != "cpu" or vectors.device.type != "cpu":
+        raise TypeError(
+            f"expected features of float32, bfloat16 or float16 and both tensors on the CPU, got {features.dtype} "
+            f"on {features.device} and vectors on {vectors.device}"
+        )
+    return _FusedAttention.apply(features, vectors)  # type: ignore[no-any-return]
+
+
+class _FusedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, vectors: Tensor) -> Tensor:
+        x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
+        pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
+        total = torch.empty_like(pooled)
+        _over_rows(_forward_rows, x, q, pooled, total)
+        ctx.save_for_backward(features, vectors, pooled, total)
+        return pooled.transpose(1, 2).to(features.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        features, vectors, pooled, total = ctx.saved_tensors
+        x, q, grad = _channels_first(features), _channels_first(vectors), _channels_first(grad_output)
+        grad_x = torch.zeros_like(x)
+        grad_q = torch.empty_like(pooled)  # (B, D, K): summed over images afterwards, always in one order
+        _over_rows(_backward_rows, x, q, pooled, total, grad, grad_x, grad_q)
+        need_features, need_vectors = ctx.needs_input_grad
+        return (
+            grad_x.transpose(1, 2).to(features.dtype) if need_features else None,
+            grad_q.sum(dim=0).transpose(0, 1).to(vectors.dtype) if need_vectors else None,
+        )
+
+
+def _channels_first(tensor: Tensor) -> Tensor:
+    """``(..., M, D)`` to ``(..., D, M)``: float32, contiguous, no gradient attached."""
+    return tensor.detach().transpose(-1, -2).to(torch.float32).contiguous()
+
+
+def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tensor) -> None:
+    """Runs ``kernel(first, last, x, q, *others)`` over all rows of ``x (B, D, N)``, on as many threads as torch may use."""
+    rows, positions = x.shape[0] * x.shape[1], x.shape[2]
+    arrays = [x.view(rows, positions).numpy(), q.numpy(), *(t.view(rows, t.shape[2]).numpy() for t in others)]
+    threads = max(1, min(torch.get_num_threads(), rows, rows * positions * q.shape[1] // WORK_PER_THREAD))
+    step = max(1, -(-rows // (threads * BLOCKS_PER_THREAD if threads > 1 else 1)))
+    starts = iter(range(0, rows, step))
+    taking = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with taking:
+                first = next(starts, None)
+            if first is None:
+                return
+            kernel(first, min(first + step, rows), *arrays)
+
+    helpers = [threading.Thread(target=work, name="msrn-attention") for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+
+
+def _compiled(signature: str, *fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compiles now, or loads what another process compiled. Where no folder can be written, compiles without keeping."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        options = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+        try:
+            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError:
+            return numba.njit(signature, **options)(function)  # type: ignore[no-any-return]
+
+    return decorate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _power_of_two(typing: Any, biased: Any) -> Any:
+    """``2 ** n`` of the float whose lowest bits hold n + 127: those bits, moved to where the exponent stands."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(32)
+        bits = builder.bitcast(arguments[0], word)
+        return builder.bitcast(builder.shl(bits, ir.Constant(word, 23)), ir.FloatType())
+
+    return numba.float32(numba.float32), generate
+
+
+def _extremum(name: str) -> Any:
+    """The LLVM minimum or maximum: unlike a comparison it vectorises without a promise that no NaN comes."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def extremum(typing: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = ir.FloatType()
+            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, arguments)
+
+        return numba.float32(numba.float32, numba.float32), generate
+
+    return extremum
+
+
+_minimum = _extremum("llvm.minimum")
+_maximum = _extremum("llvm.maximum")
+_LOG2_E = np.float32(1.4426950408889634)
+_LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: nothing, and still a normal number
+_ROUND = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: adding rounds, and adds the exponent's bias
+_P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: least largest relative error on -1/2 .. 1/2, 1.1e-7
+_P2 = np.float32(0.24022242)
+_P3 = np.float32(0.05550734)
+_P4 = np.float32(0.00967151)
+_P5 = np.float32(0.00132646)
+_ONE = np.float32(1)
+
+
+# No "reassoc" here: it would allow (a + b) - b to become a. It is for sums alone.
+@_compiled("float32(float32)", "contract")
+def _exp2(a: Any) -> Any:
+    """``2 ** a`` for a <= 0, to 1.3e-7 of its value; NaN stays NaN. ``2 ** n`` times a polynomial on -1/2 .. 1/2."""
+    a = _LOWEST if a < _LOWEST else a  # in this order, NaN passes
+    biased = a + _ROUND
+    f = a - (biased - _ROUND)
+    return (_ONE + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))) * _power_of_two(biased)
+
+
+@_compiled("UniTuple(float32, 2)(float32[::1])", "reassoc", "contract", "nsz")
+def _extent(x: Any) -> Any:
+    low = high = x[0]
+    for n in range(x.shape[0]):
+        low, high = _minimum(low, x[n]), _maximum(high, x[n])
+    return low, high
+
+
+@_compiled("void(intp, intp" + ", float32[:, ::1]" * 4 + ")", "reassoc", "contract", "nsz")
+def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, total: Any) -> None:
+    """``x (R, N), q (D, K)`` to ``pooled, total (R, K)``; row r is channel r % D."""
+    for r in range(first, last):
+        row, vectors = x[r], q[r % q.shape[0]]
+        low, high = _extent(row)
+        for k in range(vectors.shape[0]):
+            top = high if vectors[k] >= 0 else low
+            rate = vectors[k] * _LOG2_E
+            s0 = s1 = np.float32(0)
+            for n in range(row.shape[0]):
+                below = row[n] - top
+                e = _exp2(rate * below)
+                s0 += e
+                s1 += e * below
+            pooled[r, k] = top + s1 / s0
+            total[r, k] = s0
+
+
+@_compiled("void(intp, intp" + ", float32[:, ::1]" * 7 + ")", "reassoc", "contract", "nsz")
+def _backward_rows(
+    first: Any, last: Any, x: Any, q: Any, pooled: Any, total: Any, grad: Any, grad_x: Any, grad_q: Any
+) -> None:
+    """Adds to ``grad_x (R, N)``, which starts at zero, and sets ``grad_q (R, K)``; the rest as in ``_forward_rows``."""
+    for r in range(first, last):
+        row, vectors, grad_row = x[r], q[r % q.shape[0]], grad_x[r]
+        low, high = _extent(row)
+        for k in range(vectors.shape[0]):
+            top = high if vectors[k] >= 0 else low
+            rate = vectors[k] * _LOG2_E
+            centre = pooled[r, k]
+            share = grad[r, k] / total[r, k]
+            slope = share * vectors[k]
+            spread = np.float32(0)
+            for n in range(row.shape[0]):
+                e = _exp2(rate * (row[n] - top))
+                off = row[n] - centre
+                grad_row[n] += e * (share + slope * off)
+                spread += e * off * off
+            grad_q[r, k] = share * spread
