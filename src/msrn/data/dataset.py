@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from msrn.data.records import Manifest
 from msrn.data.transforms import Transform, open_image
+from msrn.errors import DataError
 
 __all__ = ["ImageDataset", "evaluation_loader", "training_loader"]
 
@@ -46,7 +47,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
             image: Tensor = self.transform(picture)
         else:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
                 image = self.transform(picture)
         return {"image": image, "target": self.targets[index], "index": index}
 
@@ -82,7 +83,7 @@ def training_loader(
     order = np.random.default_rng([seed, 10, epoch]).permutation(len(images))
     seeds = np.random.default_rng([seed, 11, epoch]).integers(2**62, size=len(images))
     micro = batch_size // (parts * world_size)
-    batches = []
+    batches: list[list[tuple[int, int]]] = []
     for step in range(start_step, len(images) // batch_size):
         batch = order[step * batch_size : (step + 1) * batch_size].reshape(parts, world_size, micro)
         batches.extend([(int(index), int(seeds[index])) for index in part] for part in batch[:, rank])
@@ -112,13 +113,44 @@ class _Batches(Sampler[Any]):
 
 
 def _loader(images: ImageDataset, batches: Sequence[Any], workers: int) -> DataLoader[dict[str, Any]]:
-    return DataLoader(
-        images,
+    return _Loader(
+        _Guarded(images),
+        collate_fn=_collate,
         batch_sampler=_Batches(batches),
         num_workers=min(workers, len(batches)),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # else every epoch would draw from the global one
     )
+
+
+class _Loader(DataLoader[dict[str, Any]]):
+    """Raises the error of a worker as it was: torch would wrap it into the text of a trace."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class _Guarded(Dataset[Any]):
+    """Items of ``images``, or the DataError of one that cannot be read."""
+
+    def __init__(self, images: ImageDataset) -> None:
+        self.images = images
+
+    def __getitem__(self, item: Any) -> dict[str, Any] | DataError:
+        try:
+            return self.images[item]
+        except DataError as error:
+            return error
+
+
+def _collate(items: Sequence[Any]) -> Any:
+    """A batch; or one error that names every picture of it that cannot be read."""
+    problems = [problem for item in items if isinstance(item, DataError) for problem in item.problems]
+    return DataError.of(problems, "pictures of one batch cannot be read") if problems else default_collate(list(items))
 
 
 def _one_thread(_worker: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,16 @@ import numpy as np
 from msrn.errors import DataError, LabelError, Problem
 from msrn.labels.space import LabelSpace
 
-__all__ = ["DIFFICULT", "NEGATIVE", "POSITIVE", "UNKNOWN", "Manifest", "Record", "missing_images"]
+__all__ = [
+    "DIFFICULT",
+    "NEGATIVE",
+    "POSITIVE",
+    "UNKNOWN",
+    "Manifest",
+    "Record",
+    "missing_images",
+    "repeated_images",
+]
 
 POSITIVE, NEGATIVE, UNKNOWN, DIFFICULT = 1, 0, -1, 2
 """Codes of ``Manifest.codes``."""
@@ -78,24 +89,33 @@ class Manifest:
         value = {"positive": 1.0, "negative": 0.0, "ignore": np.nan}[difficult]
         table = np.zeros(4, np.float32)
         table[POSITIVE], table[DIFFICULT], table[UNKNOWN] = 1.0, value, np.nan
-        return table[self.codes()]  # a code of -1 picks the last entry, which is UNKNOWN's
+        targets: np.ndarray = table[self.codes()]  # a code of -1 picks the last entry, which is UNKNOWN's
+        return targets
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over picture names and labels in order: two equal digests are the same split."""
         hasher = hashlib.sha256(self.labels.digest.encode())
         for record in self.records:
-            hasher.update(json.dumps(_row(record), ensure_ascii=False).encode())
+            hasher.update(_json_line(_row(record)).rstrip(b"\n"))
         return hasher.hexdigest()
 
     def write(self, path: str | Path) -> None:
-        """Write as JSON lines: a header with labels, split and source, then one record a line."""
+        """Write as JSON lines: a header with labels, split, source and root, then one record a line.
+
+        The root is written relative to the file's folder, so that both can move together. The file appears whole or
+        not at all.
+        """
         path = Path(path)
+        root = os.path.relpath(self.root, os.path.abspath(path.parent)).replace(os.sep, "/")
         header = {"msrn_manifest": 1, "labels": list(self.labels.names), "split": self.split, "source": self.source}
-        lines = [header, *(_row(record) for record in self.records)]
-        beside = path.with_name(f"{path.name}.partial")
-        beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        os.replace(beside, path)
+        lines = [header | {"root": root}, *(_row(record) for record in self.records)]
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            beside.write_bytes(b"".join(_json_line(line) for line in lines))
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     @staticmethod
     def read(path: str | Path, *, root: str | Path | None = None) -> Manifest:
@@ -103,14 +123,17 @@ class Manifest:
 
         Args:
             path: the JSON lines file.
-            root: what relative picture paths start from; None: the file's folder.
+            root: what relative picture paths start from; None: what the header says, or else the file's folder.
 
         Raises:
             DataError: no such file, no manifest, or broken lines (all of them, by number).
+
+        Whether the pictures are there is not looked at; ``verify`` does that.
         """
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            # Not splitlines(): it also breaks at characters that a name may hold (U+0085, U+2028).
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the manifest: {error}", str(path), "write one with Manifest.write") from error
         try:
@@ -122,32 +145,43 @@ class Manifest:
             hint = 'its first line is {"msrn_manifest": 1, "labels": [...], "split": "train", "source": ""}'
             raise DataError("expected a manifest with a header line", f"{path}, line 1", hint) from error
         records, problems = [], []
+        places: list[str] = []
         for number, line in enumerate(lines[1:], start=2):
+            where = f"{path}, line {number}"
+            if not line.strip():
+                continue
             try:
                 records.append(_record(json.loads(line), labels))
-            except (ValueError, TypeError, KeyError, LabelError) as error:
-                problems.append(Problem(f"broken record: {str(error).splitlines()[0]}", f"{path}, line {number}"))
+                places.append(where)
+            except LabelError as error:
+                problems += [Problem(problem.message, where, problem.hint) for problem in error.problems]
+            except (ValueError, TypeError, KeyError) as error:
+                problems.append(Problem(f"broken record: {str(error).splitlines()[0]}", where))
+        problems += repeated_images([record.image for record in records], places)
         if not records and not problems:
             problems.append(Problem("the manifest holds no pictures", str(path)))
         if problems:
             raise DataError.of(problems, f"the manifest {path.name} is broken")
-        folder = Path(root) if root else path.parent
+        folder = Path(root) if root else Path(os.path.normpath(path.parent / str(header.get("root", "."))))
         return Manifest(tuple(records), labels, str(header.get("split", "")), folder, str(header.get("source", "")))
 
-    def verify(self) -> None:
-        """Open every picture.
+    def verify(self, *, workers: int = 4) -> None:
+        """Open and decode every picture, in ``workers`` threads.
 
         Raises:
             DataError: all pictures that are missing or cannot be decoded.
         """
         from msrn.data.transforms import open_image  # Pillow and torch are not needed before
 
-        problems = []
-        for index in range(len(self)):
+        def check(index: int) -> Sequence[Problem]:
             try:
                 open_image(self.path(index))
             except DataError as error:
-                problems.extend(error.problems)
+                return error.problems
+            return ()
+
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            problems = [problem for found in pool.map(check, range(len(self))) for problem in found]
         if problems:
             raise DataError.of(problems, f"pictures of {self.split} cannot be read")
 
@@ -163,10 +197,39 @@ def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
         path = root / image
         folder = path.parent
         if folder not in listed:
-            listed[folder] = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+            listed[folder] = _file_names(folder)
         if path.name not in listed[folder]:
-            problems.append(Problem(f"expected a picture at {path}, found none", where, "check data.root and the name"))
+            hint = "write folders with forward slashes" if "\\" in image else "check data.root and the name"
+            problems.append(Problem(f"expected a picture at {path}, found none", where, hint))
     return problems
+
+
+def repeated_images(images: Sequence[str], places: Sequence[str]) -> list[Problem]:
+    """Problems for pictures that are named more than once (``a.jpg`` and ``./a.jpg`` are the same)."""
+    first: dict[str, str] = {}
+    problems = []
+    for image, where in zip(images, places, strict=True):
+        key = posixpath.normpath(image) if image else ""
+        if key and key in first:
+            problems.append(Problem(f"picture {image!r} is named twice", where, f"first at {first[key]}"))
+        first.setdefault(key, where)
+    return problems
+
+
+def _file_names(folder: Path) -> set[str]:
+    """Names of a folder's files; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return set()
+
+
+def _json_line(value: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is no text; JSON's escapes can hold it
+        return (json.dumps(value) + "\n").encode("ascii")
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -177,10 +240,17 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _record(row: dict[str, Any], labels: LabelSpace) -> Record:
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, got {type(row).__name__}")
     unexpected = set(row) - {"image", "positives", "difficult", "unknown"}
-    if unexpected or not isinstance(row["image"], str):
+    if unexpected or not isinstance(row.get("image"), str):
         raise ValueError(f"expected image, positives, difficult, unknown; got {', '.join(sorted(row))}")
-    states = [tuple(row.get(state, ())) for state in ("positives", "difficult", "unknown")]
+    if not row["image"] or "\0" in row["image"]:
+        raise ValueError(f"{row['image']!r} is no file name")
+    said = [row.get(state, []) for state in ("positives", "difficult", "unknown")]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said):
+        raise ValueError("expected positives, difficult and unknown to be lists of label names")
+    states = [tuple(names) for names in said]
     named = [name for names in states for name in names]
     labels.columns(named)
     if len(set(named)) != len(named):

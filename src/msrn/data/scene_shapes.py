@@ -1,134 +1,18 @@
-"""How is each thing in a drawn scene drawn?
+"""What do the labels of drawn scenes look like? One function a label.
 
-One function a thing, in a box from (-1, -1) at the top left to (1, 1) at the bottom right: y points down, feet stand at
-y = 1. A ``Pen`` turns, mirrors and squeezes what they draw. ``LABELLED`` holds the things that are labels, ``CLUTTER``
-those that are not, many of which look like one that is: a kite for a bird, a mushroom for an umbrella, a lamp for a sun.
+Each draws in a box from (-1, -1) at the top left to (1, 1) at the bottom right: y points down, feet stand at y = 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
-from PIL import Image, ImageDraw
 
-__all__ = ["CLUTTER", "LABELLED", "Colour", "Pen", "Thing"]
+from msrn.data.scene_pen import FUR, GLASS, LEAF, SKIN, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
 
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
+# Points and colours read as tables: kept in few lines.
+# fmt: off
 
-OVERSAMPLE = 3
-"""Lines are drawn this many times larger and averaged down, which smooths their edges."""
-
-VIVID: tuple[Colour, ...] = (
-    (214, 58, 56), (235, 120, 48), (240, 190, 60), (96, 170, 84), (44, 140, 140), (62, 120, 200), (120, 84, 180),
-    (222, 96, 150), (240, 240, 236), (70, 76, 96),
-)  # fmt: skip
-SKIN: tuple[Colour, ...] = ((248, 214, 184), (226, 176, 136), (176, 120, 82), (116, 76, 52))
-FUR: tuple[Colour, ...] = ((150, 98, 56), (214, 172, 112), (84, 62, 50), (236, 226, 208), (120, 116, 116), (52, 48, 52))
-LEAF: tuple[Colour, ...] = ((86, 142, 66), (54, 112, 62), (128, 164, 70), (196, 140, 50), (188, 88, 48))
-WOOD: tuple[Colour, ...] = ((112, 80, 54), (86, 62, 46), (140, 104, 74))
-WALL: tuple[Colour, ...] = ((236, 222, 196), (220, 150, 120), (200, 210, 214), (232, 196, 110), (176, 98, 80))
-STONE: tuple[Colour, ...] = ((128, 126, 130), (104, 106, 120), (146, 130, 118), (92, 104, 124))
-GLASS: tuple[Colour, ...] = ((178, 214, 232), (90, 112, 140), (250, 222, 130))
-
-
-class Pen:
-    """Draws smooth coloured shapes for one thing, posed.
-
-    Args:
-        radius: half the side of the unit box, in pixels of the finished picture.
-        angle: turn, in radians; mirror: -1 or 1; squeeze: width over height.
-        ink: width of the darker outline, in unit coordinates; 0 for none.
-        rng: picks colours, variants and details.
-    """
-
-    def __init__(
-        self, radius: float, angle: float, *, rng: np.random.Generator, mirror: int = 1, squeeze: float = 1, ink: float = 0
-    ) -> None:
-        self.rng, self.ink = rng, ink
-        sine, cosine = np.sin(angle), np.cos(angle)
-        half = int(np.ceil(radius * 1.1 * (abs(sine) + abs(cosine)) * max(squeeze, 1))) + 2
-        self._scale = radius * OVERSAMPLE
-        self._matrix = self._scale * np.array([[mirror * squeeze * cosine, mirror * squeeze * sine], [-sine, cosine]])
-        self._centre = half * OVERSAMPLE
-        self._canvas = Image.new("RGBA", (2 * half * OVERSAMPLE,) * 2)
-        self._draw = ImageDraw.Draw(self._canvas)
-
-    def sprite(self) -> Image.Image:
-        """What was drawn, at the size of the finished picture: RGBA, square, centred on the box."""
-        return self._canvas.reduce(OVERSAMPLE)
-
-    def chance(self, probability: float) -> bool:
-        return bool(self.rng.random() < probability)
-
-    def between(self, low: float, high: float) -> float:
-        return float(self.rng.uniform(low, high))
-
-    def pick(self, colours: Sequence[Colour], spread: int = 14) -> Colour:
-        """One of the colours, each channel moved by at most ``spread``."""
-        base = np.asarray(colours[self.rng.integers(len(colours))])
-        red, green, blue = np.clip(base + self.rng.integers(-spread, spread + 1, 3), 0, 255)
-        return int(red), int(green), int(blue)
-
-    def polygon(self, points: Iterable[Point] | np.ndarray, colour: Colour, *, outline: bool = True) -> None:
-        corners = np.asarray(points if isinstance(points, np.ndarray) else list(points)) @ self._matrix + self._centre
-        path = corners.ravel().tolist()
-        if outline and self.ink:
-            self._draw.line(path + path[:4], shade(colour, 0.5), max(1, round(2 * self.ink * self._scale)), "curve")
-        self._draw.polygon(path, colour)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
-
-    def blob(self, points: Sequence[Point], colour: Colour) -> None:
-        """A closed smooth curve through the points (Catmull-Rom)."""
-        p1 = np.asarray(points, float)[:, None]
-        p0, p2, p3 = (np.roll(p1, shift, axis=0) for shift in (1, -1, -2))
-        t = np.linspace(0, 1, 8, endpoint=False)[None, :, None]
-        curve = 2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-        self.polygon(curve.reshape(-1, 2) / 2, colour)
-
-    def oval(
-        self, x: float, y: float, width: float, height: float, colour: Colour, *, tilt: float = 0, outline: bool = True
-    ) -> None:
-        """An ellipse with half axes ``width`` and ``height``, turned by ``tilt`` radians."""
-        turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
-        self.polygon(CIRCLE * (width, height) @ turn + (x, y), colour, outline=outline)
-
-    def heap(self, ovals: Sequence[tuple[float, float, float, float]], colour: Colour) -> None:
-        """Several ovals as one body: the outline runs around them all."""
-        if self.ink:
-            for x, y, width, height in ovals:
-                self.oval(x, y, width + self.ink, height + self.ink, shade(colour, 0.5), outline=False)
-        for x, y, width, height in ovals:
-            self.oval(x, y, width, height, colour, outline=False)
-
-    def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """A stroke with round ends."""
-        path = np.asarray(points) @ self._matrix + self._centre
-        self._draw.line(path.ravel().tolist(), colour, max(1, round(width * self._scale)), "curve")
-        for x, y in (points[0], points[-1]):
-            self.oval(x, y, width / 2, width / 2, colour, outline=False)
-
-
-CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 36, endpoint=False)), np.sin(np.linspace(0, 2 * np.pi, 36, endpoint=False))], 1)
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, lighter above."""
-    red, green, blue = (min(255, round(channel * factor)) for channel in colour)
-    return red, green, blue
-
-
-def around(count: int, radius: float, *, start: float = 0, x: float = 0, y: float = 0) -> list[Point]:
-    """Points at equal steps on a circle."""
-    angles = start + 2 * np.pi * np.arange(count) / count
-    return [(x + radius * float(np.cos(a)), y + radius * float(np.sin(a))) for a in angles]
-
-
-# The labels, in the order a sky, a street and a garden would be filled.
+__all__ = ["LABELLED"]
 
 
 def sun(pen: Pen) -> None:
@@ -166,8 +50,8 @@ def star(pen: Pen) -> None:
 
 def cloud(pen: Pen) -> None:
     colour = pen.pick([(248, 250, 252), (226, 230, 238), (176, 182, 194), (250, 226, 216)], 6)
-    puffs = [(x, 0.3 - high - pen.between(0, 0.2) * (1 - x * x), wide, high) for x, wide, high in
-             ((-0.62, 0.3, 0.2), (-0.3, 0.34, 0.36), (0.1, 0.38, 0.44), (0.42, 0.32, 0.32), (0.68, 0.28, 0.2))]  # fmt: skip
+    sizes = ((-0.62, 0.3, 0.2), (-0.3, 0.34, 0.36), (0.1, 0.38, 0.44), (0.42, 0.32, 0.32), (0.68, 0.28, 0.2))
+    puffs = [(x, 0.3 - high - pen.between(0, 0.2) * (1 - x * x), wide, high) for x, wide, high in sizes]
     pen.heap([*puffs, (0, 0.22, 0.85, 0.14)], shade(colour, 0.9))
     pen.ink = 0
     pen.heap([(x * 0.95, y - 0.05, wide * 0.75, high * 0.75) for x, y, wide, high in puffs], colour)
@@ -191,7 +75,8 @@ def tree(pen: Pen) -> None:
         pen.line([(0.1, 1), (0.02, 0.5), (-0.04, 0), (0, -0.4)], 0.15, trunk)
         for angle in np.linspace(-0.5, np.pi + 0.5, 7):
             x, y = 0.85 * np.cos(angle), -0.45 - 0.45 * np.sin(angle)
-            pen.blob([(0, -0.42), (x * 0.6, y - 0.16), (x, y + 0.2), (x * 0.5, y + 0.06)], shade(crown, pen.between(0.8, 1.1)))
+            frond = shade(crown, pen.between(0.8, 1.1))
+            pen.blob([(0, -0.42), (x * 0.6, y - 0.16), (x, y + 0.2), (x * 0.5, y + 0.06)], frond)
 
 
 def flower(pen: Pen) -> None:
@@ -199,7 +84,8 @@ def flower(pen: Pen) -> None:
     pen.line([(0.04, 1), (pen.between(-0.1, 0.1), 0.4), (0, -0.3)], 0.09, leaf)
     pen.blob([(0.02, 0.75), (0.3, 0.35), (0.62, 0.3), (0.4, 0.62)], leaf)
     if pen.chance(0.3):
-        pen.blob([(0, 0), (-0.42, -0.25), (-0.45, -0.95), (-0.16, -0.6), (0, -1), (0.16, -0.6), (0.45, -0.95), (0.42, -0.25)], petal)
+        left = [(-0.42, -0.25), (-0.45, -0.95), (-0.16, -0.6)]
+        pen.blob([(0, 0), *left, (0, -1), *((-x, y) for x, y in reversed(left))], petal)
         return
     count = int(pen.rng.integers(5, 10))
     for x, y in around(count, 0.36, y=-0.38, start=pen.between(0, 1)):
@@ -208,7 +94,8 @@ def flower(pen: Pen) -> None:
 
 
 def house(pen: Pen) -> None:
-    wall, roof, pane = pen.pick(WALL), pen.pick([(176, 70, 58), (104, 76, 70), (84, 98, 122), (190, 122, 70)]), pen.pick(GLASS)
+    roof = pen.pick([(176, 70, 58), (104, 76, 70), (84, 98, 122), (190, 122, 70)])
+    wall, pane = pen.pick(WALL), pen.pick(GLASS)
     top = pen.between(-0.25, 0.1)
     pen.box(0.35, -0.75, 0.55, top, shade(wall, 0.7))
     pen.box(-0.75, top, 0.75, 1, wall)
@@ -228,7 +115,8 @@ def car(pen: Pen) -> None:
         pen.blob([(-0.6, 0.12), (-0.4, -0.36), (0.1, -0.42), (0.4, -0.3), (0.66, 0.12)], body)
         pen.polygon([(-0.47, 0.04), (-0.33, -0.26), (-0.02, -0.3), (-0.02, 0.04)], glass)
         pen.polygon([(0.06, 0.04), (0.06, -0.3), (0.3, -0.24), (0.52, 0.04)], glass)
-        pen.blob([(-0.97, 0.4), (-0.9, 0.06), (-0.5, 0), (0.5, 0.02), (0.92, 0.14), (0.98, 0.42), (0.5, 0.48), (-0.5, 0.48)], body)
+        top = [(-0.97, 0.4), (-0.9, 0.06), (-0.5, 0), (0.5, 0.02), (0.92, 0.14), (0.98, 0.42)]
+        pen.blob([*top, (0.5, 0.48), (-0.5, 0.48)], body)
     else:
         pen.blob([(-0.95, 0.46), (-0.95, -0.45), (0.45, -0.5), (0.72, -0.05), (0.97, 0.08), (0.97, 0.46)], body)
         for left in (-0.8, -0.35):
@@ -261,7 +149,8 @@ def fish(pen: Pen) -> None:
     tall = pen.between(0.3, 0.6)
     pen.polygon([(-0.4, 0), (-0.98, -0.5), (-0.84, 0), (-0.98, 0.5)], fin)
     pen.blob([(-0.2, -tall * 0.6), (0.1, -tall - 0.26), (0.4, -tall * 0.7), (0.1, 0)], fin)
-    pen.blob([(-0.6, 0), (-0.2, -tall * 0.8), (0.3, -tall), (0.78, -tall * 0.5), (0.98, 0), (0.78, tall * 0.5), (0.3, tall), (-0.2, tall * 0.8)], body)
+    back = [(-0.2, -tall * 0.8), (0.3, -tall), (0.78, -tall * 0.5)]
+    pen.blob([(-0.6, 0), *back, (0.98, 0), *((x, -y) for x, y in reversed(back))], body)
     if pen.chance(0.6):
         for x in (-0.1, 0.25):
             pen.line([(x, -tall * 0.72), (x + 0.07, 0), (x, tall * 0.72)], 0.12, fin)
@@ -275,7 +164,8 @@ def bird(pen: Pen) -> None:
     beak = pen.pick([(244, 170, 50), (90, 80, 70)])
     if pen.chance(0.5):
         lift = pen.between(-0.9, -0.3)
-        pen.blob([(0.05, 0), (-0.1, lift * 0.7), (-0.55, lift - 0.05), (-0.3, lift * 0.5), (-0.35, 0.1)], shade(wing, 0.75))
+        far = [(0.05, 0), (-0.1, lift * 0.7), (-0.55, lift - 0.05), (-0.3, lift * 0.5), (-0.35, 0.1)]
+        pen.blob(far, shade(wing, 0.75))
         pen.polygon([(-0.4, 0), (-0.98, 0.02), (-0.86, 0.26)], wing)
         pen.blob([(-0.55, 0.12), (0, -0.14), (0.5, -0.2), (0.62, 0.04), (0.2, 0.26)], body)
         pen.blob([(0.2, 0), (0.3, lift * 0.6), (-0.05, lift - 0.05), (0, lift * 0.4), (-0.25, 0.12)], wing)
@@ -301,7 +191,8 @@ def person(pen: Pen) -> None:
         pen.line([(side * 0.1, 0.25), (side * stride, 0.95)], 0.17, legs)
         pen.line([(side * stride, 0.95), (side * stride + 0.1, 0.96)], 0.09, (50, 44, 44))
         reach = swing if side > 0 else pen.between(-0.1, 0.5)
-        pen.line([(side * 0.2, -0.3), (side * 0.42, (reach - 0.2) / 2), (side * 0.46, reach * 0.7)], 0.12, shade(top, 0.88))
+        arm = [(side * 0.2, -0.3), (side * 0.42, (reach - 0.2) / 2), (side * 0.46, reach * 0.7)]
+        pen.line(arm, 0.12, shade(top, 0.88))
         pen.oval(side * 0.46, reach * 0.7, 0.075, 0.075, skin, outline=False)
     if pen.chance(0.4):
         pen.polygon([(-0.2, -0.42), (0.2, -0.42), (0.42, 0.5), (-0.42, 0.5)], top)
@@ -323,7 +214,8 @@ def dog(pen: Pen) -> None:
     pen.blob([(-0.7, 0.1), (-0.4, -0.12), (0.2, -0.1), (0.52, -0.05), (0.56, 0.3), (0.1, 0.42), (-0.5, 0.46)], fur)
     if pen.chance(0.4):
         pen.oval(-0.2, 0.1, 0.24, 0.16, ear, outline=False)
-    pen.blob([(0.3, -0.3 - tall), (0.55, -0.5 - tall), (0.75, -0.36 - tall), (0.99, -0.22 - tall), (0.92, -0.04 - tall), (0.62, 0.04), (0.4, 0.12)], fur)
+    head = [(0.3, -0.3), (0.55, -0.5), (0.75, -0.36), (0.99, -0.22), (0.92, -0.04)]
+    pen.blob([*((x, y - tall) for x, y in head), (0.62, 0.04), (0.4, 0.12)], fur)
     if pen.chance(0.6):
         pen.blob([(0.45, -0.46 - tall), (0.26, -0.3 - tall), (0.26, 0.06 - tall), (0.46, -0.1 - tall)], ear)
     else:
@@ -338,22 +230,23 @@ def mountain(pen: Pen) -> None:
     if pen.chance(0.6):
         peaks.insert(0, (peaks[0][0] + pen.between(0.35, 0.5), pen.between(-0.4, -0.1)))
     for x, y in peaks:
-        pen.polygon([(x - 0.75 * (0.7 - y * 0.3), 0.9), (x - 0.3, y + 0.62), (x, y), (x + 0.22, y + 0.44), (min(1, x + 0.85), 0.9)], rock)
-        pen.polygon([(x, y), (x + 0.22, y + 0.44), (min(1, x + 0.85), 0.9), (x + 0.1, 0.9), (x + 0.06, y + 0.5)], shade(rock, 0.8), outline=False)
-        pen.polygon([(x, y), (x + 0.14, y + 0.28), (x + 0.05, y + 0.22), (x, y + 0.36), (x - 0.07, y + 0.24), (x - 0.15, y + 0.31)], snow, outline=False)
+        right = [(x, y), (x + 0.22, y + 0.44), (min(1, x + 0.85), 0.9)]
+        pen.polygon([(x - 0.75 * (0.7 - y * 0.3), 0.9), (x - 0.3, y + 0.62), *right], rock)
+        pen.polygon([*right, (x + 0.1, 0.9), (x + 0.06, y + 0.5)], shade(rock, 0.8), outline=False)
+        cap = [(0, 0), (0.14, 0.28), (0.05, 0.22), (0, 0.36), (-0.07, 0.24), (-0.15, 0.31)]
+        pen.polygon([(x + u, y + v) for u, v in cap], snow, outline=False)
 
 
 def umbrella(pen: Pen) -> None:
     first, second = pen.pick(VIVID), pen.pick(VIVID)
     handle = pen.pick(WOOD)
     pen.line([(0, -0.8), (0, 0.8), (0.05, 0.92), (0.15, 0.94), (0.22, 0.84)], 0.07, handle)
-    angles, count = np.linspace(np.pi, 2 * np.pi, 25), 4
-    rim = [(1 - 2 * k / (8 * count), 0.02 - 0.1 * abs(np.sin(np.pi * k / 8))) for k in range(8 * count + 1)]
-    pen.polygon([(float(np.cos(a)) * 0.98, float(np.sin(a)) * 0.85) for a in angles] + [(x * 0.98, y) for x, y in rim], first)
-    for left in (-0.5, 0.5):
-        arc = np.linspace(0, 1, 9)
-        outer = [(left * float(np.cos(a * np.pi / 2)) * 1.0, -0.85 * float(np.sin(a * np.pi / 2))) for a in arc]
-        pen.polygon([*outer, (0, -0.06)], second, outline=False)
+    angles = np.linspace(0, np.pi, 33)
+    dome = np.stack([np.cos(angles), -np.sin(angles)], 1) * (0.98, 0.85)
+    rim = np.stack([np.linspace(-0.98, 0.98, 33), 0.02 - 0.1 * abs(np.sin(4 * angles))], 1)
+    pen.polygon(np.concatenate([dome, rim]), first)
+    pen.polygon(np.concatenate([dome * (0.51, 1), rim[8:25]]), second, outline=False)
+    pen.polygon(np.concatenate([dome * (0.06, 1), rim[15:18]]), first, outline=False)
     pen.line([(0, -0.85), (0, -0.97)], 0.06, handle)
 
 
@@ -362,7 +255,8 @@ def balloon(pen: Pen) -> None:
         first, second = pen.pick(VIVID), pen.pick(VIVID)
         pen.line([(-0.42, 0.2), (-0.14, 0.74)], 0.035, WOOD[1])
         pen.line([(0.42, 0.2), (0.14, 0.74)], 0.035, WOOD[1])
-        pen.blob([(0, -0.98), (0.5, -0.78), (0.66, -0.3), (0.4, 0.22), (0.15, 0.46), (-0.15, 0.46), (-0.4, 0.22), (-0.66, -0.3), (-0.5, -0.78)], first)
+        right = [(0.5, -0.78), (0.66, -0.3), (0.4, 0.22), (0.15, 0.46)]
+        pen.blob([(0, -0.98), *right, *((-x, y) for x, y in reversed(right))], first)
         pen.blob([(0, -0.96), (0.22, -0.3), (0.08, 0.44), (-0.08, 0.44), (-0.22, -0.3)], second)
         pen.box(-0.16, 0.7, 0.16, 0.96, pen.pick(WOOD))
         return
@@ -371,136 +265,12 @@ def balloon(pen: Pen) -> None:
     for x, y in places:
         colour = pen.pick(VIVID[:9])
         knot = y + wide * 1.16
-        pen.line([(x, knot), (x * 0.5 + pen.between(-0.1, 0.1), 0.6), (pen.between(-0.05, 0.05), 0.98)], 0.03, (90, 90, 96))
+        string = [(x, knot), (x * 0.5 + pen.between(-0.1, 0.1), 0.6), (pen.between(-0.05, 0.05), 0.98)]
+        pen.line(string, 0.03, (90, 90, 96))
         pen.polygon([(x - 0.09, knot + 0.09), (x + 0.09, knot + 0.09), (x, knot - 0.06)], shade(colour, 0.8))
         pen.oval(x, y, wide, wide * 1.14, colour)
-        pen.oval(x - wide * 0.38, y - wide * 0.45, wide * 0.16, wide * 0.26, shade(colour, 1.35), tilt=0.5, outline=False)
-
-
-# Things that are no label.
-
-
-def kite(pen: Pen) -> None:
-    first, second = pen.pick(VIVID), pen.pick(VIVID)
-    pen.line([(0, 0.3), (0.2, 0.55), (-0.1, 0.75), (0.1, 0.98)], 0.05, shade(first, 0.7))
-    pen.polygon([(0, -0.95), (0.55, -0.35), (0, 0.35), (-0.55, -0.35)], first)
-    pen.polygon([(0, -0.95), (0.55, -0.35), (0, -0.35)], second, outline=False)
-
-
-def plane(pen: Pen) -> None:
-    body = pen.pick([(240, 242, 246), *VIVID])
-    pen.polygon([(0.1, -0.05), (-0.25, -0.75), (-0.45, -0.72), (-0.25, -0.05)], shade(body, 0.75))
-    pen.blob([(-0.95, -0.12), (0, -0.16), (0.7, -0.14), (0.98, 0.02), (0.7, 0.14), (-0.6, 0.1)], body)
-    pen.polygon([(-0.7, -0.1), (-0.98, -0.45), (-0.82, -0.45), (-0.45, -0.1)], shade(body, 0.85))
-    pen.polygon([(0.15, 0.04), (-0.35, 0.62), (-0.52, 0.6), (-0.2, 0.04)], shade(body, 0.9))
-
-
-def lamp(pen: Pen) -> None:
-    post = pen.pick([(60, 62, 70), (96, 92, 90)])
-    pen.line([(0, 0.95), (0, -0.5)], 0.09, post)
-    pen.oval(0, -0.64, 0.32, 0.32, pen.pick([(255, 226, 140), (250, 244, 214), (252, 190, 90)]))
-    pen.polygon([(-0.3, 1), (0.3, 1), (0.1, 0.85), (-0.1, 0.85)], post)
-
-
-def ball(pen: Pen) -> None:
-    first, second = pen.pick(VIVID), pen.pick([(250, 250, 246), *VIVID])
-    pen.oval(0, 0, 0.9, 0.9, first)
-    pen.oval(0, 0, 0.4, 0.88, second, outline=False, tilt=0.5)
-    pen.oval(0, 0, 0.12, 0.88, first, outline=False, tilt=0.5)
-
-
-def bush(pen: Pen) -> None:
-    pen.heap([(x, pen.between(0.35, 0.55), 0.36, pen.between(0.35, 0.5)) for x in (-0.55, -0.2, 0.2, 0.55)], pen.pick(LEAF))
-
-
-def rock(pen: Pen) -> None:
-    colour = pen.pick(STONE)
-    top = [(x, pen.between(-0.35, 0.1)) for x in (-0.4, 0, 0.4)]
-    pen.polygon([(-0.95, 0.9), (-0.8, 0.3), *top, (0.85, 0.4), (0.97, 0.9)], colour)
-    pen.polygon([top[1], top[2], (0.85, 0.4), (0.97, 0.9), (0.2, 0.9)], shade(colour, 0.82), outline=False)
-
-
-def sign(pen: Pen) -> None:
-    pen.line([(0, 0.97), (0, -0.3)], 0.09, (120, 122, 126))
-    face, corners = pen.pick(VIVID), (3, 4, 8, 24)[pen.rng.integers(4)]
-    pen.polygon(around(corners, 0.5, start=-np.pi / 2, y=-0.45), face)
-    pen.polygon(around(corners, 0.34, start=-np.pi / 2, y=-0.45), (246, 246, 240), outline=False)
-
-
-def mushroom(pen: Pen) -> None:
-    cap = pen.pick([(206, 62, 52), (176, 120, 76), (230, 190, 130), *VIVID])
-    pen.blob([(-0.2, 0), (0.2, 0), (0.28, 0.95), (-0.28, 0.95)], (240, 230, 208))
-    pen.blob([(-0.9, 0.15), (-0.6, -0.5), (0, -0.75), (0.6, -0.5), (0.9, 0.15), (0, 0.22)], cap)
-    for x, y in ((-0.4, -0.2), (0.1, -0.45), (0.45, -0.1)):
-        pen.oval(x, y, 0.12, 0.1, (250, 244, 232), outline=False)
-
-
-def leaf(pen: Pen) -> None:
-    colour = pen.pick(LEAF)
-    pen.blob([(-0.8, 0), (-0.2, -0.42), (0.5, -0.3), (0.98, 0), (0.5, 0.3), (-0.2, 0.42)], colour)
-    pen.line([(-0.98, 0.05), (0, 0), (0.8, 0)], 0.05, shade(colour, 0.7))
-
-
-def tent(pen: Pen) -> None:
-    first, second = pen.pick(VIVID), pen.pick(VIVID)
-    pen.polygon([(0, -0.7), (0.95, 0.95), (-0.95, 0.95)], first)
-    for x in (-0.55, 0.25):
-        pen.polygon([(0, -0.7), (x, 0.95), (x + 0.3, 0.95)], second, outline=False)
-
-
-def cart(pen: Pen) -> None:
-    colour = pen.pick([*WOOD, *VIVID])
-    pen.line([(0.7, 0.2), (0.98, -0.35)], 0.08, shade(colour, 0.7))
-    pen.polygon([(-0.9, -0.1), (0.8, -0.1), (0.66, 0.5), (-0.76, 0.5)], colour)
-    for x in (-0.45, 0.4):
-        pen.oval(x, 0.6, 0.26, 0.26, (70, 60, 56))
-        pen.oval(x, 0.6, 0.14, 0.14, shade(colour, 1.1), outline=False)
-
-
-def butterfly(pen: Pen) -> None:
-    colour, spot = pen.pick(VIVID), pen.pick(VIVID)
-    for side in (-1, 1):
-        pen.oval(side * 0.48, -0.32, 0.45, 0.42, colour, tilt=side * 0.6)
-        pen.oval(side * 0.38, 0.4, 0.32, 0.36, shade(colour, 0.85))
-        pen.oval(side * 0.5, -0.32, 0.17, 0.17, spot, outline=False)
-    pen.oval(0, 0, 0.09, 0.62, (50, 44, 48))
-
-
-def buoy(pen: Pen) -> None:
-    colour = pen.pick(VIVID[:3])
-    pen.polygon([(-0.22, -0.7), (0.22, -0.7), (0.5, 0.5), (-0.5, 0.5)], colour)
-    pen.polygon([(-0.33, -0.25), (0.33, -0.25), (0.42, 0.1), (-0.42, 0.1)], (248, 246, 240), outline=False)
-    pen.oval(0, 0.55, 0.8, 0.28, shade(colour, 0.8))
-
-
-def tower(pen: Pen) -> None:
-    wall, pane = pen.pick([*STONE, *WALL]), pen.pick(GLASS)
-    wide = pen.between(0.3, 0.6)
-    pen.box(-wide, -0.9, wide, 1, wall)
-    for y in np.arange(-0.75, 0.85, 0.3):
-        for x in np.linspace(-wide + 0.08, wide - 0.24, 3):
-            pen.polygon([(x, y), (x + 0.15, y), (x + 0.15, y + 0.17), (x, y + 0.17)], pane if pen.chance(0.7) else shade(wall, 0.7), outline=False)
-
-
-def flag(pen: Pen) -> None:
-    colour = pen.pick(VIVID)
-    pen.line([(-0.5, 0.97), (-0.5, -0.9)], 0.08, (110, 100, 92))
-    pen.blob([(-0.48, -0.88), (0, -0.76), (0.4, -0.9), (0.9, -0.76), (0.86, -0.1), (0.4, -0.24), (0, -0.1), (-0.48, -0.2)], colour)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """How a kind of thing stands in a picture.
-
-    ``place``: "sky", "far" (feet on the horizon), "ground" (feet below it), or "water". ``size``: side of its box over
-    that of the picture, smallest and largest. ``tilt``: largest turn, degrees. ``many``: most of them in one picture.
-    """
-
-    draw: Callable[[Pen], None]
-    place: str
-    size: tuple[float, float] = field(default=(0.1, 0.5))
-    tilt: float = 8
-    many: int = 1
+        gleam = shade(colour, 1.35)
+        pen.oval(x - wide * 0.38, y - wide * 0.45, wide * 0.16, wide * 0.26, gleam, tilt=0.5, outline=False)
 
 
 LABELLED: dict[str, Thing] = {
@@ -522,21 +292,3 @@ LABELLED: dict[str, Thing] = {
     "balloon": Thing(balloon, "sky", (0.13, 0.5), 15, 3),
 }
 """Label to thing, in the order of the columns."""
-
-CLUTTER: dict[str, Thing] = {
-    "kite": Thing(kite, "sky", (0.1, 0.3), 60),
-    "plane": Thing(plane, "sky", (0.12, 0.35), 20),
-    "lamp": Thing(lamp, "ground", (0.2, 0.6), 2),
-    "ball": Thing(ball, "ground", (0.08, 0.25), 180),
-    "bush": Thing(bush, "ground", (0.15, 0.5), 4, 3),
-    "rock": Thing(rock, "ground", (0.12, 0.5), 6, 3),
-    "sign": Thing(sign, "ground", (0.15, 0.4), 5),
-    "mushroom": Thing(mushroom, "ground", (0.08, 0.3), 10, 2),
-    "leaf": Thing(leaf, "sky", (0.07, 0.2), 180, 4),
-    "tent": Thing(tent, "ground", (0.2, 0.5), 3),
-    "cart": Thing(cart, "ground", (0.15, 0.4), 5),
-    "butterfly": Thing(butterfly, "sky", (0.08, 0.22), 40, 3),
-    "buoy": Thing(buoy, "water", (0.1, 0.25), 15, 2),
-    "tower": Thing(tower, "far", (0.3, 0.7), 0, 3),
-    "flag": Thing(flag, "ground", (0.15, 0.45), 6, 2),
-}

@@ -4,12 +4,13 @@
   a cell ``-`` says there is none of them.
 - **One column per label**: cells ``1`` (present), ``0`` (absent), blank or ``nan`` (unknown).
 
-Which form it is shows in the table: one column of names beside the image column, or several of ones and zeros.
+Which form it is shows in the table: one column of names beside the image column, or columns of ones and zeros.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msrn.data.records import Manifest, Record, missing_images
+from msrn.data.records import Manifest, Record, missing_images, repeated_images
 from msrn.errors import DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace
 
@@ -60,13 +61,14 @@ def read_table(
             values that are none of those above, an empty table.
     """
     path = Path(path)
-    columns, rows = _read_rows(path)
+    folder = Path(root) if root else path.parent
+    columns, rows = _read_rows(path, folder)
     image_column = _pick(image_column, IMAGE_COLUMNS, columns, path, "image_column") or columns[0]
     others = [column for column in columns if column != image_column]
     if not others:
         raise DataError("expected an image column and labels, got one column", f"{path}, line 1", "add a labels column")
     one = _pick(label_column, LABEL_COLUMNS, others, path, "label_column")
-    if one is None and len(others) == 1:
+    if one is None and len(others) == 1 and not all(_is_state(row.cells.get(others[0])) for row in rows):
         one = others[0]
     problems: list[Problem] = []
     if one is not None:
@@ -76,10 +78,15 @@ def read_table(
         states = [_from_columns(row, others, problems) for row in rows]
         names = others
     problems += _unknown_labels(names, labels, rows, states, str(path))
+    if one is None and labels is not None:
+        hint = "add the column; leave its cells blank where nobody knows"
+        lost = [f"label {name!r} of the label set has no column" for name in labels if name not in names]
+        problems += [Problem(message, f"{path}, line 1", hint) for message in lost]
     space = labels or (LabelSpace(names) if names and not problems else None)
-    folder = Path(root) if root else path.parent
     images = [_image(row, image_column, problems) for row in rows]
-    problems += _twice(images, rows) + missing_images(folder, [(i, r.where) for i, r in zip(images, rows, strict=True) if i])
+    places = [row.where for row in rows]
+    problems += repeated_images(images, places)
+    problems += missing_images(folder, [pair for pair in zip(images, places, strict=True) if pair[0]])
     if not rows:
         problems.append(Problem("the table holds no pictures", str(path)))
     elif space is None and not problems:
@@ -97,20 +104,23 @@ State = tuple[tuple[str, ...], tuple[str, ...] | None]
 """Positive labels, and unknown ones; None: all are unknown."""
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
+def _read_rows(path: Path, folder: Path) -> tuple[list[str], list[_Row]]:
     """Column names and rows, each with its place in the file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the table: {error}", str(path), "expected a CSV, TSV or JSONL file in UTF-8") from error
+        told = error.strerror if isinstance(error, OSError) else error
+        hint = "expected a CSV, TSV or JSONL file in UTF-8"
+        raise DataError(f"cannot read the table: {told}", str(path), hint) from error
     if path.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
         return _json_rows(path, text)
-    return _delimited_rows(path, text)
+    return _delimited_rows(path, text, folder)
 
 
 def _json_rows(path: Path, text: str) -> tuple[list[str], list[_Row]]:
     rows, columns, problems = [], dict[str, None](), []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(): it also breaks at characters that a name may hold (U+0085, U+2028).
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -131,15 +141,20 @@ def _json_rows(path: Path, text: str) -> tuple[list[str], list[_Row]]:
     return list(columns), rows
 
 
-def _delimited_rows(path: Path, text: str) -> tuple[list[str], list[_Row]]:
+def _delimited_rows(path: Path, text: str, folder: Path) -> tuple[list[str], list[_Row]]:
     first = text.lstrip().split("\n", 1)[0]
-    separator = "\t" if path.suffix.lower() == ".tsv" or ("\t" in first and "," not in first) else ","
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, skipinitialspace=True)
-    lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    # The separator is one that the first line holds; a comma wins, for cells may hold the others.
+    separator = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",\t;" if mark in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        hint = "is a quotation mark left open?"
+        raise DataError(f"expected CSV: {error}", f"{path}, line {reader.line_num}", hint) from error
     if not lines:
         raise DataError("the table holds no pictures", str(path), "expected an image column and labels")
     header = [cell.strip() for cell in lines[0][1]]
-    if any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in header):
+    if any(cell.lower().endswith(IMAGE_SUFFIXES) for cell in header) or not missing_images(folder, [(header[0], "")]):
         if len(header) != 2:
             hint = "add a header that names the columns"
             raise DataError(f"a table of {len(header)} columns needs a header", f"{path}, line 1", hint)
@@ -225,8 +240,13 @@ def _unknown_labels(
         for name in positives
         if name in strange
     ]
-    silent = strange - {name for positives, _ in states for name in positives}
-    return found + [Problem(f"label {name!r} is not in the label set", f"{path}, line 1", hints[name]) for name in sorted(silent)]
+    silent = sorted(strange - {name for positives, _ in states for name in positives})
+    where = f"{path}, line 1"
+    return found + [Problem(f"label {name!r} is not in the label set", where, hints[name]) for name in silent]
+
+
+def _is_state(cell: Any) -> bool:
+    return _blank(cell) or str(cell).strip().lower() in PRESENT | ABSENT
 
 
 def _image(row: _Row, column: str, problems: list[Problem]) -> str:
@@ -238,13 +258,3 @@ def _image(row: _Row, column: str, problems: list[Problem]) -> str:
         problems.append(Problem(message, row.where, "set data.root to a folder that holds all pictures"))
         return ""
     return image
-
-
-def _twice(images: list[str], rows: list[_Row]) -> list[Problem]:
-    first: dict[str, str] = {}
-    problems = []
-    for image, row in zip(images, rows, strict=True):
-        if image and image in first:
-            problems.append(Problem(f"picture {image!r} is named twice", row.where, f"first at {first[image]}"))
-        first.setdefault(image, row.where)
-    return problems

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,8 +20,11 @@ from msrn.errors import DataError
 
 __all__ = ["MAX_PIXELS", "MultiScaleCrop", "Preprocessing", "eval_transform", "open_image", "train_transform"]
 
-MAX_PIXELS = 100_000_000
-"""Largest picture that is decoded: width times height."""
+MAX_PIXELS = 89_478_485
+"""Largest picture that is decoded, width times height: Pillow's own bound, 256 MiB as RGB."""
+
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
+"""Kinds of file that are tried: those that Pillow decodes by itself, so no picture can start another program."""
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -32,8 +35,8 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(448, ge=1, description="side in pixels")
-    resize: Literal["squash", "crop"] = Field("squash", description="whole picture squashed, or short side, then centre")
-    crop_fraction: float = Field(0.875, gt=0, le=1, description="crop: share of the resized short side that is kept")
+    resize: Literal["squash", "crop"] = Field("squash", description="whole picture squashed, or its centre square")
+    crop_fraction: float = Field(0.875, gt=0, le=1, description="crop: side of the centre square over the short side")
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -42,41 +45,65 @@ class Preprocessing(BaseModel):
 def open_image(source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture to RGB, upright.
 
-    The EXIF orientation is applied, transparency laid over white, and 16-bit greys brought to 8 bits.
+    The EXIF orientation is applied, transparency laid over white, and 16-bit greys brought to 8 bits. Of an animation
+    the first frame is taken. A Pillow picture that is passed stays as it is.
 
     Raises:
-        DataError: not found, no picture, cut short, or more than ``max_pixels``.
+        DataError: not found, no picture, damaged or cut short, more than ``max_pixels``, or with numbers of no known
+            range (32-bit integers, floats). It names the file.
     """
     where = str(source) if isinstance(source, str | Path) else "a picture in memory"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
-            warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            if isinstance(source, Image.Image):
-                image = source
-            else:
-                image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            if image.width * image.height > max_pixels:
-                size = f"{image.width} x {image.height}"
-                raise DataError(f"expected at most {max_pixels:,} pixels, got {size}", where, "make the picture smaller")
-            return _rgb(ImageOps.exif_transpose(image))
+        if isinstance(source, Image.Image):
+            return _decode(source, where, max_pixels)
+        # Opened here rather than by Pillow, which leaves its file open when decoding fails.
+        with _file(source) as file, Image.open(file, formats=_kinds()) as image:
+            return _decode(image, where, max_pixels)
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
         raise DataError("expected a picture, found no file", where, "check the path") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
-        told = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DataError(f"the picture cannot be read: {told}", where, "replace or leave out this file") from error
+    except UnidentifiedImageError as error:
+        told = f"expected a picture ({', '.join(_kinds())}), got something else"
+        raise DataError(told, where, REPLACE) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"expected at most {max_pixels:,} pixels: {error}", where, SMALLER) from error
+    except OSError as error:
+        raise DataError(f"the picture cannot be read: {error.strerror or error}", where, REPLACE) from error
+    except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
+        raise DataError(f"the picture cannot be read: {error}", where, REPLACE) from error
+
+
+REPLACE, SMALLER = "replace or leave out this file", "make the picture smaller"
+
+
+def _file(source: str | Path | bytes | BinaryIO) -> BinaryIO:
+    if isinstance(source, str | Path):
+        return Path(source).open("rb")
+    return io.BytesIO(source if isinstance(source, bytes) else source.read())
+
+
+@functools.cache
+def _kinds() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in KINDS if kind in Image.OPEN)
+
+
+def _decode(image: Image.Image, where: str, max_pixels: int) -> Image.Image:
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height}"
+        raise DataError(f"expected at most {max_pixels:,} pixels, got {size}", where, SMALLER)
+    image.load()
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:
+        upright = image  # damaged EXIF says nothing about the pixels, and its parser raises nearly anything
+    return _rgb(upright, where, sixteen_bit=image.mode == "I" and image.format in {"PNG", "PPM"})
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
     """The transform of evaluation, prediction and serving: picture to ``(3, size, size)`` float32, normalised."""
-    size = preprocessing.size
-    interpolation = F.InterpolationMode(preprocessing.interpolation)
-    if preprocessing.resize == "squash":
-        steps: list[torch.nn.Module] = [v2.Resize((size, size), interpolation=interpolation)]
-    else:
-        short = math.floor(size / preprocessing.crop_fraction)
-        steps = [v2.Resize(short, interpolation=interpolation), v2.CenterCrop(size)]
-    return v2.Compose([*steps, *_to_tensor(preprocessing)])
+    return v2.Compose([EvaluationResize(preprocessing), *_to_tensor(preprocessing)])
 
 
 def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
@@ -105,6 +132,28 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
     raise DataError(f"expected published, modern, light or none, got {augment!r}", "data.augment")
 
 
+class EvaluationResize(torch.nn.Module):
+    """The whole picture squashed to a square, or its centre square, ``crop_fraction`` of the short side, resized.
+
+    The crop is cut while resizing: resized first, a sliver of a picture would grow huge.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        """A ``size`` x ``size`` picture."""
+        settings, (width, height) = self.preprocessing, image.size
+        box = (0.0, 0.0, float(width), float(height))
+        if settings.resize == "crop":
+            side = settings.crop_fraction * min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+        resample = Image.Resampling[settings.interpolation.upper()]
+        return image.resize((settings.size, settings.size), resample, box=box)
+
+
 class MultiScaleCrop(torch.nn.Module):
     """The published training crop: sides are fractions of the short side, at one of 13 places, resized to a square.
 
@@ -129,10 +178,10 @@ class MultiScaleCrop(torch.nn.Module):
         """A ``size`` x ``size`` picture."""
         short = min(image.size)
         wide, high = self.pairs[_draw(len(self.pairs))]
-        width, height = int(short * self.fractions[wide]), int(short * self.fractions[high])
+        width, height = (max(1, int(short * self.fractions[side])) for side in (wide, high))
         across, down = self.places[_draw(len(self.places))]
         left, top = (image.width - width) * across // 4, (image.height - height) * down // 4
-        box = (left, top, left + max(1, width), top + max(1, height))
+        box = (left, top, left + width, top + height)
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
 
 
@@ -149,15 +198,16 @@ def _to_tensor(preprocessing: Preprocessing) -> list[torch.nn.Module]:
     ]
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
+def _rgb(image: Image.Image, where: str, *, sixteen_bit: bool) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit greys: Pillow's own conversion would clip them
-        low, high = image.convert("F").getextrema()
-        scale = 255 / 65535 if high > 255 else 1.0
-        return image.convert("F").point(lambda value: value * scale + 0.0).convert("L").convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode.startswith("I;16") or sixteen_bit:  # Pillow's own conversion would clip them
+        values = np.asarray(image).astype(np.uint32).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in {"I", "F"}:
+        message = f"expected 8 or 16 bits a channel, got Pillow mode {image.mode!r}, whose range of values is unknown"
+        raise DataError(message, where, "save it as an 8-bit PNG or JPEG")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")

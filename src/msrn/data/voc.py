@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.parsers.expat import ErrorString
 
 from msrn.data.records import Manifest, Record, missing_images
 from msrn.errors import DataError, Problem, did_you_mean
@@ -16,6 +17,7 @@ from msrn.labels.space import LabelSpace
 __all__ = ["read_voc"]
 
 VALUES = {"1": "positive", "-1": "negative", "0": "difficult"}
+DIFFICULT_FLAGS = {"", "0", "1"}
 
 
 def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | None = None) -> Manifest:
@@ -23,7 +25,8 @@ def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | Non
 
     Args:
         root: the folder ``VOC2007`` (or 2012 ...), ``VOCdevkit``, or the one that holds it.
-        split: ``train``, ``val``, ``trainval`` or ``test``, or any list in ``ImageSets/Main``.
+        split: ``train``, ``val``, ``trainval`` or ``test``, or any list in ``ImageSets/Main``. Without any list there,
+            all annotations.
         labels: bind to these; None: the classes found, in alphabetical order.
 
     Returns:
@@ -75,19 +78,21 @@ def _voc_folder(root: Path) -> Path:
 
 def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
     problems = _label_problems(list(paths), labels, {name: str(path) for name, path in paths.items()})
+    folder = next(iter(paths.values())).parent
+    lost = [name for name in labels or () if name not in paths]  # never a silent column of "absent"
+    problems += [Problem(f"label {name!r} of the label set has no list", str(folder)) for name in lost]
     states: States = {}
     reference: Path | None = None
     for name, path in paths.items():
         seen: set[str] = set()
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        for number, line in enumerate(_lines(path, problems), start=1):
             fields, where = line.split(), f"{path}, line {number}"
             if not fields:
                 continue
             if len(fields) != 2 or fields[1] not in VALUES:
                 hint = "a line is a picture id and 1, -1 or 0 (difficult)"
                 problems.append(Problem(f"expected an id and 1, -1 or 0, got {line.strip()!r}", where, hint))
-                continue
-            image, state = fields[0], VALUES[fields[1]]
+            image, state = fields[0], VALUES.get(fields[-1])
             if image in seen:
                 problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
                 continue
@@ -107,25 +112,34 @@ def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[lis
 
 
 def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
-    if not list_path.is_file():
+    problems: list[Problem] = []
+    files = sorted((folder / "Annotations").glob("*.xml"))
+    if list_path.is_file():
+        lines = [(line, f"{list_path}, line {n}") for n, line in enumerate(_lines(list_path, problems), start=1)]
+    elif files and not any(list_path.parent.glob("*.txt")):
+        lines = [(path.stem, str(path)) for path in files]
+    else:
         known = sorted({path.stem.rsplit("_", 1)[-1] for path in list_path.parent.glob("*.txt")})
         hint = did_you_mean(list_path.stem, known) or f"splits found: {', '.join(known) or 'none'}"
         raise DataError(f"there is no split {list_path.stem!r}", str(list_path.parent), hint)
     states: States = {}
-    problems: list[Problem] = []
     named: dict[str, str] = {}
-    for number, line in enumerate(list_path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        fields, where = line.split(), f"{list_path}, line {number}"
-        if not fields:
+    for line, where in lines:
+        image = line.strip()
+        if not image:
             continue
-        if fields[0] in states:
-            problems.append(Problem(f"picture {fields[0]} is listed twice", where, "remove one of the lines"))
+        if image in states:
+            problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
             continue
-        objects = _objects(folder / "Annotations" / f"{fields[0]}.xml", problems)
+        if "/" in image or "\\" in image:
+            problems.append(Problem(f"expected a picture id, got {image!r}", where))
+            continue
+        path = folder / "Annotations" / f"{image}.xml"
+        objects = _objects(path, problems)
         positives = sorted({name for name, difficult in objects if not difficult})
         only_difficult = sorted({name for name, _ in objects} - set(positives))
-        states[fields[0]] = (where, positives, only_difficult)
-        named |= {name: str(folder / "Annotations" / f"{fields[0]}.xml") for name, _ in objects}
+        states[image] = (where, positives, only_difficult)
+        named |= {name: str(path) for name, _ in objects}
     problems += _label_problems(sorted(named), labels, named)
     return sorted(named), states, problems
 
@@ -141,8 +155,12 @@ def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
     except FileNotFoundError:
         problems.append(Problem("expected an annotation, found no file", str(path)))
         return []
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        problems.append(Problem(f"the annotation is no XML: {error}", str(path)))
+    except ElementTree.ParseError as error:
+        message = f"the annotation is no XML: {ErrorString(error.code)}"
+        problems.append(Problem(message, f"{path}, line {error.position[0]}"))
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(f"cannot read the annotation: {error}", str(path)))
         return []
     objects = []
     for entry in tree.iter("object"):
@@ -150,8 +168,19 @@ def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
         if not name:
             problems.append(Problem("an object has no name", str(path)))
             continue
-        objects.append((name, (entry.findtext("difficult") or "0").strip() == "1"))
+        difficult = (entry.findtext("difficult") or "").strip()
+        if difficult not in DIFFICULT_FLAGS:
+            problems.append(Problem(f"expected difficult to be 0 or 1 for {name!r}, got {difficult!r}", str(path)))
+        objects.append((name, difficult == "1"))
     return objects
+
+
+def _lines(path: Path, problems: list[Problem]) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(f"cannot read the list: {error}", str(path), "expected text in UTF-8"))
+        return []
 
 
 def _label_problems(names: list[str], labels: LabelSpace | None, where: dict[str, str]) -> list[Problem]:

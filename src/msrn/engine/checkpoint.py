@@ -13,19 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from msrn.config import Settings, load_settings
 from msrn.data.transforms import Preprocessing
-from msrn.errors import BundleError, MsrnError
+from msrn.errors import BundleError
 from msrn.labels.space import LabelSpace
 from msrn.models import build_model
 from msrn.models.weights import load_matching
 
-__all__ = ["Bundle", "load_state", "read_bundle", "save_state", "write_bundle", "write_json"]
+__all__ = [
+    "Bundle",
+    "bundle_folder",
+    "load_state",
+    "read_bundle",
+    "read_facts",
+    "save_state",
+    "write_bundle",
+    "write_json",
+]
 
 FORMAT_VERSION = 1
 
@@ -93,19 +101,9 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
     Raises:
         BundleError: no bundle there, a file of it damaged, or written by a later version.
     """
-    folder = Path(folder)
-    if not (folder / "bundle.json").exists() and (folder / "bundle" / "bundle.json").exists():
-        folder = folder / "bundle"
+    folder, content = bundle_folder(folder), read_facts(folder)
     where = str(folder / "bundle.json")
     try:
-        content = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-        if content["format"] != "msrn-bundle" or content["format_version"] > FORMAT_VERSION:
-            raise BundleError(
-                f"expected an msrn bundle of version {FORMAT_VERSION} or earlier, "
-                f"got {content['format']} {content['format_version']}",
-                where,
-                "use the msrn version named in its 'versions', or a later one",
-            )
         if _digest(folder / "model.safetensors") != content["weights_sha256"]:
             raise BundleError(
                 "the weights are not those that bundle.json was written for",
@@ -118,14 +116,8 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
         preprocessing = Preprocessing.model_validate(content["preprocessing"])
         thresholds = tuple(float(content["thresholds"][name]) for name in labels)
     except FileNotFoundError as error:
-        raise BundleError(
-            f"expected a bundle (bundle.json and model.safetensors), found no {Path(error.filename or '').name}",
-            str(folder),
-            "a run folder holds one once the first evaluation is done; see msrn train",
-        ) from None
-    except (KeyError, TypeError, ValueError, SafetensorError, ValidationError) as error:
-        if isinstance(error, MsrnError):
-            raise
+        raise _no_bundle(folder, error) from None
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
     build = settings.model.model_copy(update={"weights": "none", "checkpoint": ""})
     count = len(labels)
@@ -140,6 +132,45 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
     if fold:
         model.fold()  # type: ignore[operator]
     return Bundle(model, labels, preprocessing, thresholds, settings, content)
+
+
+def bundle_folder(folder: str | Path) -> Path:
+    """The bundle itself, given it or the run folder that holds it."""
+    folder = Path(folder)
+    inside = folder / "bundle"
+    return inside if not (folder / "bundle.json").exists() and (inside / "bundle.json").exists() else folder
+
+
+def read_facts(folder: str | Path) -> dict[str, Any]:
+    """``bundle.json`` as it is: settings, labels, preprocessing, thresholds, metrics, versions.
+
+    Raises:
+        BundleError: no bundle there, damaged, or written by a later version.
+    """
+    folder = bundle_folder(folder)
+    where = str(folder / "bundle.json")
+    try:
+        content: dict[str, Any] = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        form, version = content["format"], int(content["format_version"])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _no_bundle(folder, error) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
+    if form != "msrn-bundle" or version > FORMAT_VERSION:
+        raise BundleError(
+            f"expected an msrn bundle of version {FORMAT_VERSION} or earlier, got {form} {version}",
+            where,
+            "use the msrn version named in its 'versions', or a later one",
+        )
+    return content
+
+
+def _no_bundle(folder: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"expected a bundle (bundle.json and model.safetensors), found no {Path(error.filename or '').name}",
+        str(folder),
+        "a run folder holds one once the first evaluation is done; see msrn train",
+    )
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

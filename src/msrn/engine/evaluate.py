@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,17 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
-from msrn.config import DataSettings
+from msrn.config import DataSettings, Settings
 from msrn.data.dataset import ImageDataset, evaluation_loader
 from msrn.data.records import Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
-from msrn.engine.task import split_targets
+from msrn.engine.checkpoint import bundle_folder, read_bundle, write_json
+from msrn.engine.task import make_fabric, read_named_split, split_targets
 from msrn.engine.tracking import progress_bar
 from msrn.errors import TrainingError
 from msrn.metrics import evaluate
 
-__all__ = ["judge", "score_split"]
+__all__ = ["evaluate_bundle", "judge", "score_split", "summary"]
 
 
 def score_split(
@@ -87,6 +89,59 @@ def _score(
             indices.extend(int(index) for index in batch["index"])
             ticker.advance(len(image) * fabric.world_size)
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+def evaluate_bundle(
+    folder: str | Path, settings: Settings, *, split: str = "val", out: str | Path | None = None, tuned: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Judge a bundle on a split of the data set that the settings name.
+
+    Args:
+        folder: bundle or run folder.
+        settings: its ``data`` and ``run`` sections say what to read and where to compute. If no validation split is
+            set, the part of the training split that training held out is taken.
+        split: ``train``, ``val`` or ``test``.
+        out: JSON file of the metrics; None: ``metrics-<split>.json`` beside the bundle. The scores go beside it as
+            ``scores-<split>.npz`` (scores, labels and images, by name).
+        tuned: decide by the bundle's thresholds in place of 0.5.
+
+    Returns:
+        The metrics, and the file they were written to.
+    """
+    fabric = make_fabric(settings)
+    bundle = read_bundle(folder)
+    manifest = read_named_split(settings, split, bundle.labels)
+    model = bundle.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
+    thresholds = np.asarray(bundle.thresholds) if tuned else 0.5
+    metrics = judge(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
+    path = Path(out) if out else bundle_folder(folder).parent / f"metrics-{split}.json"
+    if fabric.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, metrics)
+        images = np.array([record.image for record in manifest.records])
+        np.savez_compressed(path.with_name(f"scores-{split}.npz"), scores=scores, labels=bundle.labels.names, images=images)
+    return metrics, path
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The main figures and the table of labels, in per cent, for a terminal."""
+    rows = [f"{metrics['images']:,} pictures, {metrics['data']['source']}; difficult objects: {metrics['data']['difficult']}"]
+    left = metrics["left_out"]["mAP"]
+    rows.append(f"mAP {_percent(metrics['mAP'])}" + (f"   ({left} labels without a positive left out)" if left else ""))
+    for key, name in (("all", "all"), ("top_k", "top 3 over threshold")):
+        figures = "   ".join(f"{part} {_percent(metrics[key][part])}" for part in ("CP", "CR", "CF1", "OP", "OR", "OF1"))
+        rows.append(f"{name + ':':22}{figures}")
+    width = max(len(row["label"]) for row in metrics["per_label"])
+    rows += ["", f"{'label':{width}}     AP      P      R     F1   threshold   positives"]
+    for row in metrics["per_label"]:
+        parts = " ".join(f"{_percent(row[part]):>6}" for part in ("AP", "precision", "recall", "F1"))
+        rows.append(f"{row['label']:{width}} {parts}   {row['threshold']:9.2f}   {row['positives']:9,}")
+    return "\n".join(rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def judge(scores: np.ndarray, manifest: Manifest, *, difficult: str, thresholds: Any = 0.5) -> dict[str, Any]:

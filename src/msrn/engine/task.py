@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from torch import nn
 
 from msrn.config import LabelSettings, Settings
 from msrn.data import READERS
@@ -20,7 +22,7 @@ from msrn.labels.space import LabelSpace
 from msrn.labels.vectors import WordVectors, word_vectors
 from msrn.models import build_model
 
-__all__ = ["Targets", "Task", "build_task", "label_side", "read_split", "split_targets"]
+__all__ = ["Targets", "Task", "build_task", "label_side", "make_fabric", "read_labels_and_train", "read_named_split", "split_targets"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +55,7 @@ def build_task(settings: Settings) -> Task:
     Raises:
         DataError, LabelError, WeightsError, ConfigError: as the parts raise them.
     """
-    names = LabelSpace.read(Path(settings.data.labels)) if settings.data.labels else None
-    train = read_split(settings, "train", names)
+    train = read_labels_and_train(settings)
     if settings.data.val:
         val = read_split(settings, "val", train.labels)
     else:
@@ -77,6 +78,19 @@ def build_task(settings: Settings) -> Task:
     return Task(train.labels, train, val, vectors, graph, model, preprocessing)
 
 
+def read_labels_and_train(settings: Settings) -> Manifest:
+    """The training split, bound to ``data.labels`` or to the labels it names."""
+    names = LabelSpace.read(Path(settings.data.labels)) if settings.data.labels else None
+    return read_split(settings, "train", names)
+
+
+def read_named_split(settings: Settings, which: str, labels: LabelSpace) -> Manifest:
+    """``train``, ``val`` or ``test``; for an unset ``val``, the part of the training split that training holds out."""
+    if which == "val" and not settings.data.val:
+        return _hold_out(read_split(settings, "train", labels), settings.data.val_fraction, settings.run.seed)[1]
+    return read_split(settings, which, labels)
+
+
 def read_split(settings: Settings, which: str, labels: LabelSpace | None) -> Manifest:
     """One split of the data set that the settings name: ``train``, ``val`` or ``test``."""
     data = settings.data
@@ -96,6 +110,28 @@ def label_side(train: Manifest, settings: LabelSettings, seed: int) -> tuple[Wor
         counts.counts, counts.totals, labels=train.labels, threshold=settings.threshold, reweight=settings.reweight
     )
     return vectors, graph
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Devices and processes; torchrun's own numbers win over the settings."""
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    processes = devices * nodes
+    if settings.data.batch_size % (settings.optim.accumulate * processes):
+        raise ConfigError(
+            f"data.batch_size ({settings.data.batch_size}) must be divisible by optim.accumulate x processes "
+            f"({settings.optim.accumulate} x {processes})",
+            where="data.batch_size",
+        )
+    fabric = Fabric(
+        accelerator=settings.run.device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=settings.run.precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 def split_targets(manifest: Manifest, policy: str) -> Targets:

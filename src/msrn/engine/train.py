@@ -8,7 +8,6 @@ step and resumed gives, bit for bit on a CPU, what it would have given.
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import signal
 import threading
@@ -31,7 +30,7 @@ from msrn.data.transforms import train_transform
 from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
 from msrn.engine.evaluate import judge, score_split
 from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
-from msrn.engine.task import build_task, split_targets
+from msrn.engine.task import build_task, make_fabric, split_targets
 from msrn.engine.tracking import RunLog, progress_bar
 from msrn.errors import ConfigError, Problem, TrainingError
 from msrn.losses import soft_margin
@@ -96,7 +95,7 @@ class _Run:
     def __init__(self, settings: Settings, *, resume: bool) -> None:
         self.settings = settings
         self.folder = Path(settings.run.folder)
-        self.fabric = fabric = _fabric(settings)
+        self.fabric = fabric = make_fabric(settings)
         saved = _open_folder(self.folder, settings, resume=resume, writes=fabric.is_global_zero)
         fabric.barrier()
         torch.manual_seed(settings.run.seed)
@@ -306,28 +305,6 @@ class _Run:
     def _asked_to_stop(self, stop: threading.Event) -> bool:
         asked = torch.tensor(float(stop.is_set()), device=self.fabric.device)
         return bool(self.fabric.all_reduce(asked, reduce_op="sum") > 0)
-
-
-def _fabric(settings: Settings) -> Fabric:
-    """Devices and processes; torchrun's own numbers win over the settings."""
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
-    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    processes = devices * nodes
-    if settings.data.batch_size % (settings.optim.accumulate * processes):
-        raise ConfigError(
-            f"data.batch_size ({settings.data.batch_size}) must be divisible by optim.accumulate x processes "
-            f"({settings.optim.accumulate} x {processes})",
-            where="data.batch_size",
-        )
-    fabric = Fabric(
-        accelerator=settings.run.device,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if processes > 1 else "auto",
-        precision=settings.run.precision,
-    )
-    fabric.launch()
-    return fabric
 
 
 def _open_folder(folder: Path, settings: Settings, *, resume: bool, writes: bool) -> dict[str, Any] | None:

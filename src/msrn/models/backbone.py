@@ -62,10 +62,7 @@ class FeatureTaps(nn.Module):
             classifier.load_state_dict(state)
         stages = _stages(name, size)
         indices = _resolve_taps(name, taps, len(stages))
-        overlay = {"state_dict": classifier.state_dict(), "num_classes": getattr(classifier, "num_classes", 1000)}
-        self.body = timm.create_model(
-            name, features_only=True, out_indices=indices, pretrained=True, pretrained_cfg_overlay=overlay, **size
-        )
+        self.body = _body(name, indices, classifier, size)
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         channels, strides = list(self.body.feature_info.channels()), list(self.body.feature_info.reduction())
         self.final_conv: nn.Module | None = None
@@ -125,6 +122,23 @@ def _stages(name: str, size: dict[str, int]) -> list[str]:
             where="model.backbone",
             hint="choose a network that supports features_only",
         ) from error
+
+
+def _body(name: str, indices: list[int], classifier: nn.Module, size: dict[str, int]) -> nn.Module:
+    """The stages up to the deepest tap, with the weights of ``classifier``.
+
+    Some of timm's feature networks keep the classifier's entry names and take what they need; the others wrap a whole
+    classifier, so its state is handed to timm for the one inside.
+    """
+    state = classifier.state_dict()
+    body: nn.Module = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False, **size)
+    if set(body.state_dict()) <= set(state):
+        body.load_state_dict({key: state[key] for key in body.state_dict()})
+        return body
+    overlay = {"state_dict": state, "num_classes": getattr(classifier, "num_classes", 1000)}
+    return timm.create_model(
+        name, features_only=True, out_indices=indices, pretrained=True, pretrained_cfg_overlay=overlay, **size
+    )
 
 
 def _resolve_taps(name: str, taps: Sequence[int], count: int) -> list[int]:

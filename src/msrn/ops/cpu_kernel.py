@@ -2,17 +2,17 @@
 
 A row is one channel of one image: N positions ``x``, and for each of K vectors one number ``q``. Per row and vector:
 
-    e[n] = exp(q (x[n] - top))       s0 = sum e       s1 = sum e (x - top)       out = top + s1 / s0
+    e[n] = exp(q (x[n] - top))       s0 = sum e       shift = sum e (x - top) / s0       out = top + shift
 
-One pass over the positions suffices, because the position of the largest exponent needs no search per vector: ``q x`` is
-largest at ``top = max x`` when q >= 0 and at ``top = min x`` otherwise. So no exponent is above zero, nothing can
-overflow, and no sum is rescaled on the way. The difference ``x - top`` is taken before the product: exponents keep their
-relative precision however large ``q x`` is. The backward pass has ``out`` and ``s0``, computes e once more, and with
-``g`` the incoming gradient makes in one pass
+One pass over the positions suffices, because the largest exponent needs no search: ``q x`` is largest at
+``top = max x`` when q >= 0 and at ``top = min x`` otherwise, the same two numbers for all K vectors. So no exponent is
+above zero, nothing can overflow, and no sum is rescaled on the way. The difference ``x - top`` is taken before the
+product: exponents keep their relative precision however large ``q x`` is. The backward pass has ``s0`` and ``shift``,
+computes e once more, and with ``g`` the incoming gradient makes in one pass
 
-    grad x[n] = sum over k of  g e[n] / s0 (1 + q (x[n] - out))          grad q = sum over b of  g sum e (x - out)^2 / s0
+    grad x[n] = sum over k of  g e[n] / s0 (1 + q (x[n] - out))       grad q = sum over b of  g sum e (x - out)^2 / s0
 
-Nothing of size N * K is ever stored: a row's positions stay in the first-level cache while its K vectors pass over them.
+Nothing of size N * K is ever stored: a row's positions stay in the nearest cache while K vectors pass over them.
 
 Two choices need a reason. The exponential is ours, because LLVM cannot vectorise the library's. And threads are plain
 Python threads around code that holds no lock, not numba's: its pools abort on two callers at once (workqueue) or
@@ -34,12 +34,9 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msrn.ops.semantic_attention import _check
+from msrn.ops.semantic_attention import _FUSED_DTYPES, _check
 
-__all__ = ["FUSED_DTYPES", "fused_attention"]
-
-FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""Dtypes of features that the kernel takes. Sums run in float32, so float64 is better served elsewhere."""
+__all__ = ["fused_attention"]
 
 WORK_PER_THREAD = 500_000
 """Exponentials that are worth one more thread: about a quarter of a millisecond, several times its start."""
@@ -59,7 +56,7 @@ def fused_attention(features: Tensor, vectors: Tensor) -> Tensor:
         vectors: ``(K, D)``, any floating dtype; used as float32.
 
     Returns:
-        ``(B, K, D)``, of the features' dtype. NaN or infinity in a row gives NaN there and nowhere else.
+        ``(B, K, D)``, of the features' dtype. A NaN shows in its image and channel, and nowhere else.
 
     Raises:
         ShapeError: as ``semantic_attention``.
@@ -70,12 +67,13 @@ def fused_attention(features: Tensor, vectors: Tensor) -> Tensor:
         torch.Size([2, 5, 8])
     """
     _check(features, vectors)
-    if features.dtype not in FUSED_DTYPES or features.device.type != "cpu" or vectors.device.type != "cpu":
+    if features.dtype not in _FUSED_DTYPES or features.device.type != "cpu" or vectors.device.type != "cpu":
         raise TypeError(
             f"expected features of float32, bfloat16 or float16 and both tensors on the CPU, got {features.dtype} "
             f"on {features.device} and vectors on {vectors.device}"
         )
-    return _FusedAttention.apply(features, vectors)  # type: ignore[no-any-return]
+    pooled: Tensor = _FusedAttention.apply(features, vectors)
+    return pooled
 
 
 class _FusedAttention(torch.autograd.Function):
@@ -83,19 +81,19 @@ class _FusedAttention(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, vectors: Tensor) -> Tensor:
         x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
         pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
-        total = torch.empty_like(pooled)
-        _over_rows(_forward_rows, x, q, pooled, total)
-        ctx.save_for_backward(features, vectors, pooled, total)
+        shift, total = torch.empty_like(pooled), torch.empty_like(pooled)
+        _over_rows(_forward_rows, x, q, pooled, shift, total)
+        ctx.save_for_backward(features, vectors, shift, total)
         return pooled.transpose(1, 2).to(features.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        features, vectors, pooled, total = ctx.saved_tensors
+        features, vectors, shift, total = ctx.saved_tensors
         x, q, grad = _channels_first(features), _channels_first(vectors), _channels_first(grad_output)
         grad_x = torch.zeros_like(x)
-        grad_q = torch.empty_like(pooled)  # (B, D, K): summed over images afterwards, always in one order
-        _over_rows(_backward_rows, x, q, pooled, total, grad, grad_x, grad_q)
+        grad_q = torch.empty_like(shift)  # (B, D, K): summed over images afterwards, always in one order
+        _over_rows(_backward_rows, x, q, shift, total, grad, grad_x, grad_q)
         need_features, need_vectors = ctx.needs_input_grad
         return (
             grad_x.transpose(1, 2).to(features.dtype) if need_features else None,
@@ -109,7 +107,7 @@ def _channels_first(tensor: Tensor) -> Tensor:
 
 
 def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tensor) -> None:
-    """Runs ``kernel(first, last, x, q, *others)`` over all rows of ``x (B, D, N)``, on as many threads as torch may use."""
+    """Runs ``kernel(first, last, x, q, *others)`` over all rows of ``x (B, D, N)`` on torch's number of threads."""
     rows, positions = x.shape[0] * x.shape[1], x.shape[2]
     arrays = [x.view(rows, positions).numpy(), q.numpy(), *(t.view(rows, t.shape[2]).numpy() for t in others)]
     threads = max(1, min(torch.get_num_threads(), rows, rows * positions * q.shape[1] // WORK_PER_THREAD))
@@ -134,14 +132,16 @@ def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tenso
 
 
 def _compiled(signature: str, *fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compiles now, or loads what another process compiled. Where no folder can be written, compiles without keeping."""
+    """Compiles now, or loads what another process compiled; where nothing can be written, compiles without keeping."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         options = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+        compiled: Callable[..., Any]
         try:
-            return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
-        except RuntimeError:
-            return numba.njit(signature, **options)(function)  # type: ignore[no-any-return]
+            compiled = numba.njit(signature, cache=True, **options)(function)
+        except (RuntimeError, OSError):  # no folder to write to; a full disk
+            compiled = numba.njit(signature, **options)(function)
+        return compiled
 
     return decorate
 
@@ -177,7 +177,7 @@ _minimum = _extremum("llvm.minimum")
 _maximum = _extremum("llvm.maximum")
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: nothing, and still a normal number
-_ROUND = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: adding rounds, and adds the exponent's bias
+_ROUND = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: adding it rounds, and adds the bias
 _P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: least largest relative error on -1/2 .. 1/2, 1.1e-7
 _P2 = np.float32(0.24022242)
 _P3 = np.float32(0.05550734)
@@ -204,9 +204,9 @@ def _extent(x: Any) -> Any:
     return low, high
 
 
-@_compiled("void(intp, intp" + ", float32[:, ::1]" * 4 + ")", "reassoc", "contract", "nsz")
-def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, total: Any) -> None:
-    """``x (R, N), q (D, K)`` to ``pooled, total (R, K)``; row r is channel r % D."""
+@_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
+def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
+    """``x (R, N), q (D, K)`` to ``pooled, shift, total (R, K)``; row r is channel r % D."""
     for r in range(first, last):
         row, vectors = x[r], q[r % q.shape[0]]
         low, high = _extent(row)
@@ -219,13 +219,14 @@ def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, total: Any
                 e = _exp2(rate * below)
                 s0 += e
                 s1 += e * below
-            pooled[r, k] = top + s1 / s0
             total[r, k] = s0
+            shift[r, k] = s1 / s0
+            pooled[r, k] = top + shift[r, k]
 
 
 @_compiled("void(intp, intp" + ", float32[:, ::1]" * 7 + ")", "reassoc", "contract", "nsz")
 def _backward_rows(
-    first: Any, last: Any, x: Any, q: Any, pooled: Any, total: Any, grad: Any, grad_x: Any, grad_q: Any
+    first: Any, last: Any, x: Any, q: Any, shift: Any, total: Any, grad: Any, grad_x: Any, grad_q: Any
 ) -> None:
     """Adds to ``grad_x (R, N)``, which starts at zero, and sets ``grad_q (R, K)``; the rest as in ``_forward_rows``."""
     for r in range(first, last):
@@ -234,13 +235,14 @@ def _backward_rows(
         for k in range(vectors.shape[0]):
             top = high if vectors[k] >= 0 else low
             rate = vectors[k] * _LOG2_E
-            centre = pooled[r, k]
+            centre = shift[r, k]
             share = grad[r, k] / total[r, k]
             slope = share * vectors[k]
             spread = np.float32(0)
             for n in range(row.shape[0]):
-                e = _exp2(rate * (row[n] - top))
-                off = row[n] - centre
+                below = row[n] - top
+                e = _exp2(rate * below)
+                off = below - centre  # x - out, without the rounding of out
                 grad_row[n] += e * (share + slope * off)
                 spread += e * off * off
             grad_q[r, k] = share * spread

@@ -12,12 +12,15 @@ so each channel looks where it agrees with the label. Three functions:
   bytes. Two facts carry it. The largest exponent is known beforehand (``q * max x`` if q >= 0, else ``q * min x``), so
   one pass gives ``s0 = sum e`` and ``s1 = sum e x``. And the gradients are made from the same sums:
   ``d out / d x[n] = w[n] (1 + q (x[n] - out))``, ``d out / d q = sum w x^2 - out^2``; nothing of size N*K is saved.
-- ``semantic_attention`` is what models call; it chooses.
+- ``semantic_attention`` is what models call; it chooses: the fused kernel of ``cpu_kernel`` for float32, bfloat16 and
+  float16 on a CPU, the chunked form for everything else and wherever numba is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,6 +30,9 @@ from torch.autograd.function import once_differentiable
 from msrn.errors import ShapeError
 
 __all__ = ["DEFAULT_CHUNK_BYTES", "semantic_attention", "semantic_attention_chunked", "semantic_attention_reference"]
+
+_log = logging.getLogger(__name__)
+_FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 DEFAULT_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 """Working memory of the chunked form by device type. On a CPU a block that stays in cache is several times faster."""
@@ -49,7 +55,24 @@ def semantic_attention(features: Tensor, vectors: Tensor) -> Tensor:
         >>> semantic_attention(torch.zeros(2, 49, 8), torch.ones(5, 8)).shape
         torch.Size([2, 5, 8])
     """
+    _check(features, vectors)
+    # A graph that is being traced or exported must see torch's own operations.
+    if features.device.type == "cpu" and features.dtype in _FUSED_DTYPES and not torch.compiler.is_compiling():
+        fused = _cpu_kernel()
+        if fused is not None:
+            return fused(features, vectors)
     return semantic_attention_chunked(features, vectors)
+
+
+@functools.cache
+def _cpu_kernel() -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The fused kernel, loaded (a second) or compiled (a few, once a machine) at first use; None if it cannot be."""
+    try:
+        from msrn.ops.cpu_kernel import fused_attention
+    except Exception as error:  # numba refuses in many ways: absent, too old for numpy, an LLVM that does not load
+        _log.warning("semantic attention runs in its chunked form, several times slower: no CPU kernel (%s)", error)
+        return None
+    return fused_attention
 
 
 def semantic_attention_reference(features: Tensor, vectors: Tensor) -> Tensor:

@@ -1,0 +1,222 @@
+"""Which commands are there? Parse, call one function, print. Nothing heavy is imported before a command runs.
+
+Settings come from a preset, then a YAML file (``--config``), then flags such as ``--data.root``; later ones win.
+Exit codes: 0 done; 1 done, but some pictures could not be read; 2 a mistake that the message explains; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from msrn import __version__
+from msrn.config import (
+    DataSettings,
+    LabelSettings,
+    ModelSettings,
+    OptimSettings,
+    RunSettings,
+    Settings,
+    load_settings,
+    merge,
+    preset,
+    preset_names,
+    read_yaml,
+)
+from msrn.errors import MsrnError
+
+__all__ = ["main"]
+
+SECTIONS = {
+    "data": DataSettings,
+    "labels": LabelSettings,
+    "model": ModelSettings,
+    "optim": OptimSettings,
+    "run": RunSettings,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Large blocks of memory on huge pages: a training step on a CPU spends a quarter less time. Read by torch at start.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(arguments, defaults=False)
+    command = args.subcommand
+    given = args[command]
+    debug = bool(given.pop("debug", False))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("timm", "matplotlib", "PIL", "numba", "lightning_fabric", "httpx", "torch"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return COMMANDS[command](given)
+    except MsrnError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _demo(args: Namespace) -> int:
+    from msrn.demo import run_demo
+
+    return run_demo(Path(args.get("folder", "runs/demo")))
+
+
+def _train(args: Namespace) -> int:
+    resume = args.get("resume")
+    if resume:
+        base = read_yaml(Path(resume) / "settings.yaml")
+        settings = _settings(args, base, {"run": {"folder": str(resume)}})
+    else:
+        settings = _settings(args)
+    if "print_config" in args:
+        return _print_config(settings)
+    if not settings.run.folder:
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": _new_folder(settings)})})
+    from msrn.engine.train import Interrupted, train
+
+    try:
+        result = train(settings, resume=bool(resume))
+    except Interrupted as stop:
+        print(f"stopped and saved; go on with: msrn train --resume {stop.folder}", file=sys.stderr)
+        return 130
+    if os.environ.get("RANK", "0") == "0":
+        memory = result["peak_memory_bytes"] / 2**30
+        print(f"best validation mAP {100 * result['val_mAP']:.2f} % after epoch {result['best_epoch']}")
+        print(f"{result['minutes']:.1f} minutes, peak memory {memory:.2f} GiB")
+        print(f"run folder {result['folder']}\nbundle     {result['bundle']}")
+    return 0
+
+
+def _evaluate(args: Namespace) -> int:
+    from msrn.engine.evaluate import evaluate_bundle, summary
+
+    bundle = Path(args.bundle)
+    base = _bundle_settings(bundle)
+    settings = _settings(args, base)
+    if "print_config" in args:
+        return _print_config(settings)
+    split = args.get("split", "val")
+    metrics, path = evaluate_bundle(bundle, settings, split=split, out=args.get("out"), tuned=args.get("tuned", False))
+    print(summary(metrics))
+    print(f"\nall figures: {path}")
+    return 0
+
+
+def _predict(args: Namespace) -> int:
+    from msrn.inference.predictor import Predictor
+    from msrn.inference.write import write_predictions
+
+    predictor = Predictor.load(args.bundle, device=args.get("device", "auto"), threshold=args.get("threshold"))
+    predictions = predictor.predict(args.files, batch_size=args.get("batch_size", 32), workers=args.get("workers", 2))
+    done, broken = write_predictions(
+        predictions, sys.stdout, form=args.get("format", "table"), labels=predictor.labels, top=args.get("top")
+    )
+    if broken:
+        print(f"{broken} of {done} pictures could not be read", file=sys.stderr)
+    elif not done:
+        print("no pictures were found", file=sys.stderr)
+        return 2
+    return 1 if broken else 0
+
+
+def _labels(args: Namespace) -> int:
+    settings = _settings(args)
+    if "print_config" in args:
+        return _print_config(settings)
+    from msrn.engine.describe import describe_labels
+
+    print(describe_labels(settings))
+    return 0
+
+
+COMMANDS = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "labels": _labels}
+
+
+def _settings(args: Namespace, base: dict[str, Any] | None = None, over: dict[str, Any] | None = None) -> Settings:
+    """Preset (or a run's settings), file, flags: in this order."""
+    tree = dict(base or {})
+    if args.get("preset"):
+        tree = merge(tree, preset(args.preset))
+    if args.get("config"):
+        tree = merge(tree, read_yaml(args.config))
+    flags = {name: args[name].as_dict() for name in SECTIONS if args.get(name) is not None}
+    return load_settings(merge(merge(tree, flags), over or {}), where=str(args.get("config") or "settings"))
+
+
+def _bundle_settings(bundle: Path) -> dict[str, Any]:
+    from msrn.engine.checkpoint import read_facts
+
+    return dict(read_facts(bundle)["settings"])
+
+
+def _print_config(settings: Settings) -> int:
+    print(settings.to_yaml(), end="")
+    return 0
+
+
+def _new_folder(settings: Settings) -> str:
+    from datetime import datetime
+
+    return f"runs/{settings.preset or settings.data.format}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="msrn", description="Train, judge and use multi-label image taggers.", version=__version__)
+    commands = parser.add_subcommands(required=True)
+
+    demo = _command("Draw scenes, fine-tune MSRN on them, judge it and tag pictures: a few minutes on two cores.")
+    demo.add_argument("--folder", type=str, default="runs/demo", help="where everything is written")
+    commands.add_subcommand("demo", demo, help="the main job, on drawn scenes, in a few minutes")
+
+    train = _command("Train a tagger. Without --run.folder the run goes to runs/.", settings=True)
+    train.add_argument("--resume", type=str, help="run folder to go on with, exactly where it stopped")
+    commands.add_subcommand("train", train, help="train a tagger on a labelled set of pictures")
+
+    evaluate = _command("Judge a bundle on a split of a labelled set; settings start from the bundle's.", settings=True)
+    evaluate.add_argument("bundle", type=str, help="bundle or run folder")
+    evaluate.add_argument("--split", type=Literal["train", "val", "test"], default="val", help="which split of data.*")
+    evaluate.add_argument("--tuned", type=bool, default=False, help="use the bundle's thresholds in place of 0.5")
+    evaluate.add_argument("--out", type=str, help="JSON file to write; default: beside the bundle")
+    commands.add_subcommand("evaluate", evaluate, help="judge a bundle on a labelled set of pictures")
+
+    predict = _command("Tag pictures: one row each, in order. Folders are looked into.")
+    predict.add_argument("bundle", type=str, help="bundle or run folder")
+    predict.add_argument("files", type=str, nargs="+", help="pictures and folders")
+    predict.add_argument("--format", type=Literal["table", "json", "csv"], default="table", help="json: one object a line")
+    predict.add_argument("--threshold", type=float, help="probability for all labels; default: the bundle's, per label")
+    predict.add_argument("--top", type=int, help="show only the best labels, this many; default: all in json and csv")
+    predict.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    predict.add_argument("--batch_size", type=int, default=32, help="pictures at a time")
+    predict.add_argument("--workers", type=int, default=2, help="threads that read pictures")
+    commands.add_subcommand("predict", predict, help="tag pictures with a bundle")
+
+    labels = _command("Show how label names were found among the word vectors, and the label graph.", settings=True)
+    commands.add_subcommand("labels", labels, help="show word vectors and the label graph of a labelled set")
+    return parser
+
+
+def _command(description: str, *, settings: bool = False) -> ArgumentParser:
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    if settings:
+        parser.add_argument("--preset", type=str, help=f"recipe to start from: {', '.join(preset_names())}")
+        parser.add_argument("--config", type=str, help="YAML file of settings, over the preset")
+        parser.add_argument("--print_config", type=str, nargs="?", help="print the resolved settings and stop")
+        for name, section in SECTIONS.items():
+            parser.add_class_arguments(section, name)
+    return parser

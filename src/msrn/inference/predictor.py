@@ -1,0 +1,159 @@
+"""Which labels does a picture carry? A bundle, and pictures in whatever form they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from msrn.data.transforms import eval_transform, open_image
+from msrn.engine.checkpoint import Bundle, read_bundle
+from msrn.errors import ConfigError, DataError
+from msrn.labels.space import LabelSpace
+
+__all__ = ["IMAGE_SUFFIXES", "Picture", "Prediction", "Predictor", "pictures_in"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a picture shows. ``ranked`` holds every label with its probability, best first; ``labels`` those whose
+    probability is above their threshold, in the same order. A picture that cannot be read has ``error`` set instead."""
+
+    source: str
+    labels: tuple[str, ...] = ()
+    ranked: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    def __getitem__(self, label: str) -> float:
+        """Probability of a label, 0 to 1."""
+        return dict(self.ranked)[label]
+
+
+class Predictor:
+    """A bundle, ready for use.
+
+    Args:
+        bundle: as ``read_bundle`` gives it.
+        device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
+        threshold: one probability for all labels; None: the bundle's, tuned per label on validation data.
+
+    Example:
+        >>> predictor = Predictor.load("runs/voc/bundle")           # doctest: +SKIP
+        >>> predictor("street.jpg").labels                          # doctest: +SKIP
+        ('person', 'car')
+    """
+
+    def __init__(self, bundle: Bundle, *, device: str = "auto", threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"expected a threshold between 0 and 1, got {threshold}", "threshold")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("no CUDA device was found", "device", "use cpu or auto")
+        self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        self.labels: LabelSpace = bundle.labels
+        self.thresholds = np.asarray(bundle.thresholds if threshold is None else [threshold] * len(bundle.labels))
+        self.facts = bundle.facts
+        self._model = bundle.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._transform = eval_transform(bundle.preprocessing)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto", threshold: float | None = None) -> Predictor:
+        """A predictor from a bundle's folder, or from a run folder that holds one.
+
+        Raises:
+            BundleError: as ``read_bundle``. ConfigError: as the class.
+        """
+        return cls(read_bundle(folder), device=device, threshold=threshold)
+
+    def __call__(self, picture: Picture) -> Prediction:
+        """One picture: a path, encoded bytes, a PIL image, or an ``(H, W, 3)`` or ``(H, W)`` uint8 array.
+
+        Raises:
+            DataError: the picture cannot be read.
+        """
+        prediction = next(self.predict([picture]))
+        if prediction.error:
+            raise DataError(prediction.error, prediction.source)
+        return prediction
+
+    def predict(self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 2) -> Iterator[Prediction]:
+        """Many pictures, one prediction each, in order.
+
+        Memory does not grow with their number: they are read a batch ahead, by ``workers`` threads. Folders are looked
+        into. A picture that cannot be read gives a prediction with ``error``.
+        """
+        sources = _each(pictures)
+        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+            coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
+            while coming:
+                read = [future.result() for future in coming]
+                coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
+                yield from self._predict_batch(read)
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> np.ndarray:
+        """Preprocessed images ``(B, 3, S, S)`` to probabilities ``(B, L)`` in the order of ``labels``."""
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return self._model(images).logits.double().sigmoid().cpu().numpy()
+
+    def _read(self, picture: Picture) -> tuple[str, Tensor | str]:
+        name = str(picture) if isinstance(picture, str | Path) else "a picture in memory"
+        try:
+            return name, self._transform(open_image(_as_source(picture)))
+        except DataError as error:
+            return name, error.message
+
+    def _predict_batch(self, read: Sequence[tuple[str, Tensor | str]]) -> Iterator[Prediction]:
+        images = [image for _, image in read if isinstance(image, Tensor)]
+        rows = iter(self.probabilities(torch.stack(images)) if images else ())
+        for name, image in read:
+            yield Prediction(name, error=image) if isinstance(image, str) else self._prediction(name, next(rows))
+
+    def _prediction(self, name: str, row: np.ndarray) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        names = self.labels.names
+        return Prediction(
+            name,
+            labels=tuple(names[column] for column in order if row[column] > self.thresholds[column]),
+            ranked=tuple((names[column], float(row[column])) for column in order),
+        )
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Picture files of a folder and its subfolders, by name, in a fixed order. Links out of the folder are not followed."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from pictures_in(path)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            yield path
+
+
+def _each(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    for picture in pictures:
+        if isinstance(picture, str | Path) and Path(picture).is_dir():
+            yield from pictures_in(Path(picture))
+        else:
+            yield picture
+
+
+def _as_source(picture: Picture) -> str | Path | bytes | Image.Image:
+    if not isinstance(picture, np.ndarray):
+        return picture
+    grey_or_colour = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))
+    if picture.dtype != np.uint8 or not grey_or_colour:
+        raise DataError(
+            f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), got {picture.dtype} {picture.shape}",
+            "a picture in memory",
+            "scale to 0..255 and put channels last",
+        )
+    return Image.fromarray(picture)

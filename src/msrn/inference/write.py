@@ -1,0 +1,74 @@
+"""How are predictions written? One row each, as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from typing import Literal, TextIO
+
+from msrn.inference.predictor import Prediction
+from msrn.labels.space import LabelSpace
+
+__all__ = ["write_predictions"]
+
+
+def write_predictions(
+    predictions: Iterable[Prediction],
+    out: TextIO,
+    *,
+    form: Literal["table", "json", "csv"],
+    labels: LabelSpace,
+    top: int | None = None,
+) -> tuple[int, int]:
+    """Write predictions to a stream.
+
+    Args:
+        predictions: in the order of the rows.
+        out: text stream.
+        form: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
+            ``csv``: image, labels joined by ``|``, one probability column per label, error; ``table``: for people.
+        labels: columns of ``csv``.
+        top: keep this many of the best in ``json`` and ``table``; None: all in ``json``, those over threshold in ``table``.
+
+    Returns:
+        Number of rows, and of those with an error.
+    """
+    done = broken = 0
+    writer = csv.writer(out, lineterminator="\n")
+    if form == "csv":
+        writer.writerow(["image", "labels", *labels.names, "error"])
+    for prediction in predictions:
+        done += 1
+        broken += prediction.error is not None
+        if form == "csv":
+            writer.writerow(_csv_row(prediction, labels))
+        else:
+            print(_json_line(prediction, top) if form == "json" else _table_line(prediction, top), file=out)
+        out.flush()
+    return done, broken
+
+
+def _json_line(prediction: Prediction, top: int | None) -> str:
+    row: dict[str, object] = {"image": prediction.source}
+    if prediction.error is not None:
+        row["error"] = prediction.error
+    else:
+        row["labels"] = list(prediction.labels)
+        row["probabilities"] = {name: round(value, 6) for name, value in prediction.ranked[:top]}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _csv_row(prediction: Prediction, labels: LabelSpace) -> list[str]:
+    values = dict(prediction.ranked)
+    cells = [f"{values[name]:.6f}" if name in values else "" for name in labels.names]
+    return [prediction.source, "|".join(prediction.labels), *cells, prediction.error or ""]
+
+
+def _table_line(prediction: Prediction, top: int | None) -> str:
+    if prediction.error is not None:
+        return f"{prediction.source}  ! {prediction.error}"
+    given = set(prediction.labels)
+    shown = prediction.ranked[:top] if top else [pair for pair in prediction.ranked if pair[0] in given]
+    tags = [f"{name} {value:.2f}{'' if name in given else ' (below threshold)'}" for name, value in shown]
+    return f"{prediction.source}  {', '.join(tags) or '-'}"
