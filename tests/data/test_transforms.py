@@ -7,6 +7,7 @@ import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,11 +143,11 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
 def test_evaluation_is_the_same_through_every_door(tmp_path: Path, resize: str) -> None:
-    transform = eval_transform(Preprocessing(size=32, resize=resize))  # type: ignore[arg-type]
+    transform = eval_transform(Preprocessing(size=32, resize=resize))
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded(noise(), "JPEG"))
     with path.open("rb") as file, Image.open(path) as lazy:
-        doors = [path, str(path), path.read_bytes(), file, lazy, Image.open(io.BytesIO(path.read_bytes()))]
+        doors: list[Any] = [path, str(path), path.read_bytes(), file, lazy, Image.open(io.BytesIO(path.read_bytes()))]
         tensors = [transform(open_image(door)) for door in doors]
     assert all(torch.equal(tensor, tensors[0]) for tensor in tensors)
     assert (tensors[0].shape, tensors[0].dtype, type(tensors[0])) == ((3, 32, 32), torch.float32, torch.Tensor)
@@ -154,7 +155,7 @@ def test_evaluation_is_the_same_through_every_door(tmp_path: Path, resize: str) 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_squash_is_torchvisions_resize_and_normalise(interpolation: str) -> None:
-    preprocessing = Preprocessing(size=32, interpolation=interpolation, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))  # type: ignore[arg-type]
+    preprocessing = Preprocessing(size=32, interpolation=interpolation, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     resized = v2.functional.resize(noise(), [32, 32], InterpolationMode(interpolation))
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255
     expected = (pixels - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
@@ -172,7 +173,7 @@ def test_crop_takes_the_centre_square() -> None:
 
 def test_a_sliver_of_a_picture_stays_small() -> None:
     for resize in ("squash", "crop"):
-        preprocessing = Preprocessing(size=16, resize=resize)  # type: ignore[arg-type]
+        preprocessing = Preprocessing(size=16, resize=resize)
         assert eval_transform(preprocessing)(Image.new("RGB", (60_000, 1))).shape == (3, 16, 16)
 
 
@@ -188,7 +189,7 @@ def test_the_published_crop_takes_the_published_sides_and_places() -> None:
     crop = MultiScaleCrop(32)
     torch.manual_seed(0)
     for _ in range(4000):
-        crop(Picture())  # type: ignore[arg-type]
+        crop(Picture())
     sizes = {(right - left, bottom - top) for left, top, right, bottom in seen}
     sides = (100, 90, 80, 70, 60)
     assert sizes == {(w, h) for w in sides for h in sides if abs(w - h) <= 20}
