@@ -86,7 +86,9 @@ def _train(args: Namespace) -> int:
     if "print_config" in args:
         return _print_config(settings)
     if not settings.run.folder:
-        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": _new_folder(settings)})})
+        settings = settings.model_copy(
+            update={"run": settings.run.model_copy(update={"folder": _new_folder(settings)})}
+        )
     from msrn.engine.train import Interrupted, train
 
     try:
@@ -176,7 +178,9 @@ def _new_folder(settings: Settings) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="msrn", description="Train, judge and use multi-label image taggers.", version=__version__)
+    parser = ArgumentParser(
+        prog="msrn", description="Train, judge and use multi-label image taggers.", version=__version__
+    )
     commands = parser.add_subcommands(required=True)
 
     demo = _command("Draw scenes, fine-tune MSRN on them, judge it and tag pictures: a few minutes on two cores.")
@@ -197,7 +201,9 @@ def _parser() -> ArgumentParser:
     predict = _command("Tag pictures: one row each, in order. Folders are looked into.")
     predict.add_argument("bundle", type=str, help="bundle or run folder")
     predict.add_argument("files", type=str, nargs="+", help="pictures and folders")
-    predict.add_argument("--format", type=Literal["table", "json", "csv"], default="table", help="json: one object a line")
+    predict.add_argument(
+        "--format", type=Literal["table", "json", "csv"], default="table", help="json: one object a line"
+    )
     predict.add_argument("--threshold", type=float, help="probability for all labels; default: the bundle's, per label")
     predict.add_argument("--top", type=int, help="show only the best labels, this many; default: all in json and csv")
     predict.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")

@@ -19,6 +19,7 @@ from msrn.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["Settings", "load_settings", "merge", "preset", "preset_names", "read_yaml"]
 
+DifficultPolicy = Literal["msrn", "positive", "negative", "ignore"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,22 +31,28 @@ class _Frozen(BaseModel):
 class DataSettings(_Frozen):
     """Which pictures and labels, and how a picture becomes a tensor."""
 
-    format: Literal["voc", "table", "manifest", "scenes"] = Field("table", description="layout of the data set: a reader's name")
+    format: Literal["voc", "table", "manifest", "scenes"] = Field(
+        "table", description="layout of the data set: a reader's name"
+    )
     root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
     train: str = Field("train", description="training split: a table or manifest file, or a split's name")
     val: str = Field("", description="validation split, as train; empty: a seeded part of the training split")
     test: str = Field("", description="test split, as train; used by evaluate only")
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share held out when val is empty")
     labels: str = Field("", description="file of label names, one a line; empty: the names found in the training split")
-    difficult: Literal["msrn", "positive", "negative", "ignore"] = Field(
+    difficult: DifficultPolicy = Field(
         "msrn",
         description="difficult objects (VOC): msrn trains on them as positive, leaves them out of AP and counts them "
         "negative in precision and recall; the others do one thing everywhere",
     )
     image_size: Annotated[int, Field(ge=32, le=2048)] = Field(448, description="side of the network's input, pixels")
-    resize: Literal["squash", "crop"] = Field("squash", description="evaluation: whole picture squashed, or centre crop")
+    resize: Literal["squash", "crop"] = Field(
+        "squash", description="evaluation: whole picture squashed, or centre crop"
+    )
     augment: Literal["published", "modern", "light", "none"] = Field("published", description="training transform")
-    batch_size: PositiveInt = Field(16, description="pictures per optimiser step, over all processes and accumulation steps")
+    batch_size: PositiveInt = Field(
+        16, description="pictures per optimiser step, over all processes and accumulation steps"
+    )
     eval_batch_size: PositiveInt = Field(32, description="pictures per evaluation batch and process")
     workers: Annotated[int, Field(ge=0, le=256)] = Field(2, description="loader processes; 0 loads in the main process")
 
@@ -85,7 +92,9 @@ class ModelSettings(_Frozen):
     def _one_value_per_tap(self) -> ModelSettings:
         for field in ("buffers", "pools"):
             if self.name == "msrn" and len(getattr(self, field)) != len(self.taps):
-                raise ValueError(f"{field} needs one value per tap ({len(self.taps)}), got {list(getattr(self, field))}")
+                raise ValueError(
+                    f"{field} needs one value per tap ({len(self.taps)}), got {list(getattr(self, field))}"
+                )
         return self
 
 
@@ -109,7 +118,9 @@ class OptimSettings(_Frozen):
     @model_validator(mode="after")
     def _schedule_fits(self) -> OptimSettings:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be shorter than the run ({self.epochs} epochs)")
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be shorter than the run ({self.epochs} epochs)"
+            )
         if self.schedule == "step" and list(self.step_epochs) != sorted(set(self.step_epochs)):
             raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
         return self

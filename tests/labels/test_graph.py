@@ -54,7 +54,8 @@ def published(shared: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarra
 
 def test_counts_of_the_hand_worked_example() -> None:
     found = cooccurrence(TARGET)
-    assert found.counts.tolist() == COUNTS and found.totals.tolist() == TOTALS
+    assert found.counts.tolist() == COUNTS
+    assert found.totals.tolist() == TOTALS
     assert found.counts.dtype == found.totals.dtype == np.int64
 
 
@@ -110,7 +111,8 @@ def test_a_label_without_images_divides_nothing_by_zero() -> None:
     graph = label_graph([[0, 3, 0], [3, 0, 0], [0, 0, 0]], [3, 4, 0])
     assert np.isfinite(graph.adjacency).all()
     assert conditional(graph.counts, graph.totals)[2].tolist() == [0, 0, 0]
-    assert isolated(graph).tolist() == [2] and graph.labels.names == ("0", "1", "2")
+    assert isolated(graph).tolist() == [2]
+    assert graph.labels.names == ("0", "1", "2")
 
 
 def test_isolated_labels_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,7 +120,8 @@ def test_isolated_labels_are_warned_of_by_name(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         graph = label_graph(counts, [4, 5, 6, 7], labels=NAMES)
     assert graph.isolated == ("bird", "shoe")
-    assert "2 of 4 labels have no edge" in caplog.text and "bird, shoe" in caplog.text
+    assert "2 of 4 labels have no edge" in caplog.text
+    assert "bird, shoe" in caplog.text
 
 
 def test_a_graph_without_isolated_labels_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +132,8 @@ def test_a_graph_without_isolated_labels_warns_of_nothing(caplog: pytest.LogCapt
 def test_one_directional_counts_give_one_directional_edges() -> None:
     graph = label_graph([[0, 5, 0], [0, 0, 0], [0, 9, 0]], [10, 20, 10], labels=LabelSpace(["red", "dress", "blue"]))
     assert graph.edges() == [("blue", "dress", 0.9), ("red", "dress", 0.5)]
-    assert (graph.before[0, 1] > 0) and graph.before[1, 0] == 0
+    assert graph.before[0, 1] > 0
+    assert graph.before[1, 0] == 0
     assert graph.isolated == ()
 
 
@@ -167,7 +171,8 @@ def test_a_graph_reads_back_as_it_was_written(tmp_path: Path) -> None:
     graph.write(tmp_path / "deep" / "graph.npz")
     back = LabelGraph.read(tmp_path / "deep" / "graph.npz")
     assert (back.labels, back.threshold, back.reweight) == (NAMES, 0.3, 0.2)
-    assert np.array_equal(back.adjacency, graph.adjacency) and np.array_equal(back.counts, graph.counts)
+    assert np.array_equal(back.adjacency, graph.adjacency)
+    assert np.array_equal(back.counts, graph.counts)
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["graph.npz"]
 
 
@@ -212,7 +217,8 @@ def test_counts_of_the_voc_trainval_lists_equal_the_published_ones(shared: Path)
     target = np.array(columns).T == 1  # 0, "difficult", is left out here; -1 is absent
     found = cooccurrence(target)
     assert target.shape == (5011, 20)
-    assert np.array_equal(found.counts, counts) and np.array_equal(found.totals, totals)
+    assert np.array_equal(found.counts, counts)
+    assert np.array_equal(found.totals, totals)
 
 
 def test_counts_of_the_coco_list_equal_the_published_ones(shared: Path) -> None:
@@ -224,7 +230,8 @@ def test_counts_of_the_coco_list_equal_the_published_ones(shared: Path) -> None:
         target[row, [int(column) for column in line.rsplit(",", 1)[1].split()]] = True
     found = cooccurrence(target[:, LabelSpace(labels).align(listed)])
     assert len(lines) == 82_081
-    assert np.array_equal(found.counts, counts) and np.array_equal(found.totals, totals)
+    assert np.array_equal(found.counts, counts)
+    assert np.array_equal(found.totals, totals)
 
 
 @pytest.mark.parametrize("name", ["voc", "coco"])

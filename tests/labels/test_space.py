@@ -39,7 +39,10 @@ def test_digest_is_the_sha256_of_the_names_in_order() -> None:
 
 def test_spaces_are_equal_when_names_and_order_are() -> None:
     one, same, other = LabelSpace(["a", "b"]), LabelSpace(iter(["a", "b"])), LabelSpace(["b", "a"])
-    assert one == same and hash(one) == hash(same) and one != other and one != ("a", "b")
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != ("a", "b")
     assert pickle.loads(pickle.dumps(one)) == one
 
 
@@ -83,7 +86,8 @@ def test_no_names_or_a_single_text_are_refused(names: list[str]) -> None:
 
 def test_encode_marks_the_given_names() -> None:
     target = LabelSpace(["a", "b", "c"]).encode(["c", "a"])
-    assert target.dtype == np.float32 and target.tolist() == [1, 0, 1]
+    assert target.dtype == np.float32
+    assert target.tolist() == [1, 0, 1]
     assert LabelSpace(["a", "b"]).encode([]).tolist() == [0, 0]
 
 

@@ -87,7 +87,7 @@ class Pen:
 
     def pick(self, colours: Sequence[Colour], spread: int = 14) -> Colour:
         """One of the colours, each channel moved by at most ``spread``."""
-        base = np.asarray(colours[self.rng.integers(len(colours))])
+        base = np.asarray(colours[int(self.rng.integers(len(colours)))])
         red, green, blue = np.clip(base + self.rng.integers(-spread, spread + 1, 3), 0, 255)
         return int(red), int(green), int(blue)
 

@@ -21,7 +21,7 @@ from msrn.config import Settings, load_settings
 from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError
 from msrn.labels.space import LabelSpace
-from msrn.models import build_model
+from msrn.models import Tagger, build_model
 from msrn.models.weights import load_matching
 
 __all__ = [
@@ -46,7 +46,7 @@ class Bundle:
     ``facts`` is the rest of ``bundle.json``: metrics, versions, data.
     """
 
-    model: nn.Module
+    model: Tagger
     labels: LabelSpace
     preprocessing: Preprocessing
     thresholds: tuple[float, ...]
@@ -130,7 +130,7 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
     load_matching(model, state, where=str(folder / "model.safetensors"))
     model.eval().requires_grad_(False)
     if fold:
-        model.fold()  # type: ignore[operator]
+        model.fold()
     return Bundle(model, labels, preprocessing, thresholds, settings, content)
 
 

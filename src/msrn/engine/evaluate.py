@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
-from msrn.config import DataSettings, Settings
+from msrn.config import DataSettings, DifficultPolicy, Settings
 from msrn.data.dataset import ImageDataset, evaluation_loader
 from msrn.data.records import Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
@@ -111,7 +111,7 @@ def evaluate_bundle(
     fabric = make_fabric(settings)
     bundle = read_bundle(folder)
     manifest = read_named_split(settings, split, bundle.labels)
-    model = bundle.model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = bundle.model.to(fabric.device).to(memory_format=torch.channels_last)
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     thresholds = np.asarray(bundle.thresholds) if tuned else 0.5
     metrics = judge(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
@@ -120,17 +120,22 @@ def evaluate_bundle(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, metrics)
         images = np.array([record.image for record in manifest.records])
-        np.savez_compressed(path.with_name(f"scores-{split}.npz"), scores=scores, labels=bundle.labels.names, images=images)
+        np.savez_compressed(
+            path.with_name(f"scores-{split}.npz"), scores=scores, labels=bundle.labels.names, images=images
+        )
     return metrics, path
 
 
 def summary(metrics: dict[str, Any]) -> str:
     """The main figures and the table of labels, in per cent, for a terminal."""
-    rows = [f"{metrics['images']:,} pictures, {metrics['data']['source']}; difficult objects: {metrics['data']['difficult']}"]
+    data = metrics["data"]
+    rows = [f"{metrics['images']:,} pictures, {data['source']}; difficult objects: {data['difficult']}"]
     left = metrics["left_out"]["mAP"]
     rows.append(f"mAP {_percent(metrics['mAP'])}" + (f"   ({left} labels without a positive left out)" if left else ""))
     for key, name in (("all", "all"), ("top_k", "top 3 over threshold")):
-        figures = "   ".join(f"{part} {_percent(metrics[key][part])}" for part in ("CP", "CR", "CF1", "OP", "OR", "OF1"))
+        figures = "   ".join(
+            f"{part} {_percent(metrics[key][part])}" for part in ("CP", "CR", "CF1", "OP", "OR", "OF1")
+        )
         rows.append(f"{name + ':':22}{figures}")
     width = max(len(row["label"]) for row in metrics["per_label"])
     rows += ["", f"{'label':{width}}     AP      P      R     F1   threshold   positives"]
@@ -144,7 +149,9 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def judge(scores: np.ndarray, manifest: Manifest, *, difficult: str, thresholds: Any = 0.5) -> dict[str, Any]:
+def judge(
+    scores: np.ndarray, manifest: Manifest, *, difficult: DifficultPolicy, thresholds: Any = 0.5
+) -> dict[str, Any]:
     """All metrics of a split, with the choices of protocol named in the result."""
     targets = split_targets(manifest, difficult)
     result = evaluate(

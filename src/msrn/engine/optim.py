@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from msrn.config import OptimSettings
 from msrn.models.backbone import FeatureTaps
+from msrn.models.tagger import Tagger
 
 __all__ = ["WeightAverage", "build_optimizer", "freeze_backbone", "hold_norms", "rate_factor"]
 
@@ -39,13 +40,13 @@ def hold_norms(backbone: FeatureTaps, *, everywhere: bool) -> None:
                 module.eval()
 
 
-def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+def build_optimizer(model: Tagger, settings: OptimSettings) -> torch.optim.Optimizer:
     """SGD or AdamW over up to four groups: backbone or new layers, with or without weight decay.
 
     AdamW leaves biases, norms and other one-dimensional parameters without decay; SGD decays all, as published.
     Each group remembers its full rate under ``base_lr``; ``rate_factor`` scales it.
     """
-    backbone = {id(parameter) for parameter in model.backbone.parameters()}  # type: ignore[union-attr,operator]
+    backbone = {id(parameter) for parameter in model.backbone.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -98,7 +99,7 @@ class WeightAverage:
     Early on the decay is lower, ``(1 + n) / (10 + n)`` after n steps, so that the start is forgotten.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Tagger, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 

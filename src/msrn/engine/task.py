@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from msrn.config import LabelSettings, Settings
+from msrn.config import DifficultPolicy, LabelSettings, Settings
 from msrn.data import READERS
 from msrn.data.records import Manifest, Record
 from msrn.data.transforms import Preprocessing
@@ -20,9 +19,18 @@ from msrn.errors import ConfigError
 from msrn.labels.graph import LabelGraph, cooccurrence, identity_graph, label_graph
 from msrn.labels.space import LabelSpace
 from msrn.labels.vectors import WordVectors, word_vectors
-from msrn.models import build_model
+from msrn.models import Tagger, build_model
 
-__all__ = ["Targets", "Task", "build_task", "label_side", "make_fabric", "read_labels_and_train", "read_named_split", "split_targets"]
+__all__ = [
+    "Targets",
+    "Task",
+    "build_task",
+    "label_side",
+    "make_fabric",
+    "read_labels_and_train",
+    "read_named_split",
+    "split_targets",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +53,7 @@ class Task:
     val: Manifest
     vectors: WordVectors
     graph: LabelGraph
-    model: nn.Module
+    model: Tagger
     preprocessing: Preprocessing
 
 
@@ -134,8 +142,8 @@ def make_fabric(settings: Settings) -> Fabric:
     return fabric
 
 
-def split_targets(manifest: Manifest, policy: str) -> Targets:
-    """Targets under a policy for difficult objects; ``msrn`` does what the published program does (method, protocols)."""
+def split_targets(manifest: Manifest, policy: DifficultPolicy) -> Targets:
+    """Targets under a policy for difficult objects; ``msrn`` does what the published program does."""
     if policy == "msrn":
         return Targets(manifest.targets("positive"), manifest.targets("ignore"), manifest.targets("negative"))
     same = manifest.targets(policy)

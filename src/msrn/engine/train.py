@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msrn.config import Settings
@@ -35,6 +35,7 @@ from msrn.engine.tracking import RunLog, progress_bar
 from msrn.errors import ConfigError, Problem, TrainingError
 from msrn.losses import soft_margin
 from msrn.metrics import best_thresholds
+from msrn.models import Tagger
 
 __all__ = ["Interrupted", "train"]
 
@@ -44,7 +45,7 @@ MAY_CHANGE = {"run.folder", "run.device", "run.evaluate_every", "run.checkpoint_
 """Settings that do not shape the result and may differ when a run is resumed."""
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
     """The run was asked to stop; its state is saved. Holds the run folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +101,7 @@ class _Run:
         fabric.barrier()
         torch.manual_seed(settings.run.seed)
         self.task = build_task(settings)
-        self.net = self.task.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: Tagger = self.task.model.to(memory_format=torch.channels_last)
         freeze_backbone(self.net.backbone, settings.model.freeze)
         self.progress = _Progress(**saved["progress"]) if saved else _Progress()
         if saved:
@@ -122,7 +123,7 @@ class _Run:
         self.steps_per_epoch = len(self.images) // settings.data.batch_size
         if self.steps_per_epoch == 0:
             raise ConfigError(
-                f"the training split has {len(self.images)} pictures, fewer than one batch of {settings.data.batch_size}",
+                f"the training split has {len(self.images)} pictures, fewer than a batch of {settings.data.batch_size}",
                 where="data.batch_size",
                 hint="set a smaller --data.batch_size",
             )
@@ -134,7 +135,7 @@ class _Run:
             self.score(batches=2)  # a broken evaluation shows itself before an epoch is spent
 
     @property
-    def judged(self) -> nn.Module:
+    def judged(self) -> Tagger:
         """The weights that are evaluated and kept: the average, if there is one."""
         return self.average.model if self.average else self.net
 
@@ -198,7 +199,7 @@ class _Run:
         self.progress.step += 1
         if self.average:
             self.average.update(self.net, self.progress.step)
-        self.progress.losses.append(float(fabric.all_reduce(total, reduce_op="mean")))
+        self.progress.losses.append(float(torch.as_tensor(fabric.all_reduce(total, reduce_op="mean"))))
         return self.progress.losses[-1]
 
     def judge(self, epoch: int) -> None:
@@ -304,7 +305,7 @@ class _Run:
 
     def _asked_to_stop(self, stop: threading.Event) -> bool:
         asked = torch.tensor(float(stop.is_set()), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(asked, reduce_op="sum") > 0)
+        return bool(torch.as_tensor(self.fabric.all_reduce(asked, reduce_op="sum")) > 0)
 
 
 def _open_folder(folder: Path, settings: Settings, *, resume: bool, writes: bool) -> dict[str, Any] | None:

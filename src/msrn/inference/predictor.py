@@ -27,8 +27,11 @@ Picture = str | Path | bytes | Image.Image | np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a picture shows. ``ranked`` holds every label with its probability, best first; ``labels`` those whose
-    probability is above their threshold, in the same order. A picture that cannot be read has ``error`` set instead."""
+    """What a picture shows.
+
+    ``ranked`` holds every label with its probability, best first; ``labels`` those whose probability is above their
+    threshold, in the same order. A picture that cannot be read has ``error`` set instead.
+    """
 
     source: str
     labels: tuple[str, ...] = ()
@@ -59,11 +62,13 @@ class Predictor:
             raise ConfigError(f"expected a threshold between 0 and 1, got {threshold}", "threshold")
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("no CUDA device was found", "device", "use cpu or auto")
-        self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        self.device = torch.device(
+            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        )
         self.labels: LabelSpace = bundle.labels
         self.thresholds = np.asarray(bundle.thresholds if threshold is None else [threshold] * len(bundle.labels))
         self.facts = bundle.facts
-        self._model = bundle.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = bundle.model.to(self.device).to(memory_format=torch.channels_last)
         self._transform = eval_transform(bundle.preprocessing)
 
     @classmethod
@@ -130,7 +135,7 @@ class Predictor:
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:
-    """Picture files of a folder and its subfolders, by name, in a fixed order. Links out of the folder are not followed."""
+    """Picture files of a folder and its subfolders, in the order of their names; links to folders are not followed."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             yield from pictures_in(path)

@@ -31,7 +31,9 @@ def contact_sheet(
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, prediction, truth in zip(axes, predictions, truths, strict=False):
         axis.imshow(open_image(prediction.source))
-        said = [(name, f"{name} {prediction[name]:.2f}", RIGHT if name in truth else WRONG) for name in prediction.labels]
+        said = [
+            (name, f"{name} {prediction[name]:.2f}", RIGHT if name in truth else WRONG) for name in prediction.labels
+        ]
         said += [(name, f"({name})", MISSED) for name in truth if name not in prediction.labels]
         for line, (_, text, colour) in enumerate(said[:6]):
             axis.text(0.0, -0.07 - 0.09 * line, text, transform=axis.transAxes, color=colour, fontsize=9, va="top")

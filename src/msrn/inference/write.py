@@ -29,7 +29,7 @@ def write_predictions(
         form: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
             ``csv``: image, labels joined by ``|``, one probability column per label, error; ``table``: for people.
         labels: columns of ``csv``.
-        top: keep this many of the best in ``json`` and ``table``; None: all in ``json``, those over threshold in ``table``.
+        top: the best labels, this many, in ``json`` and ``table``; None: all, or in ``table`` those over threshold.
 
     Returns:
         Number of rows, and of those with an error.

@@ -1,26 +1,27 @@
 """Which models are there? A new one is one function here and one file beside it.
 
-A model takes ``image (B, 3, H, W)`` and returns a ``ModelOutput``; it has a ``backbone`` (``FeatureTaps``) and ``fold()``.
+A model is a ``Tagger``: it takes ``image (B, 3, H, W)`` and returns a ``ModelOutput``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from msrn.config import ModelSettings
 from msrn.errors import ConfigError
 from msrn.models.backbone import FeatureTaps
-from msrn.models.msrn import MSRN, FlattenHead, ModelOutput, PerLabelHead
+from msrn.models.msrn import MSRN, FlattenHead, PerLabelHead
 from msrn.models.pooling import AveragePool
 from msrn.models.semantics import LabelSemantics, num_groups_for
+from msrn.models.tagger import ModelOutput, Tagger
 from msrn.models.weights import load_published
 
-__all__ = ["MODELS", "ModelOutput", "build_model"]
+__all__ = ["MODELS", "ModelOutput", "Tagger", "build_model"]
 
 
-def _msrn(settings: ModelSettings, backbone: FeatureTaps, label_vectors: Tensor, adjacency: Tensor) -> nn.Module:
+def _msrn(settings: ModelSettings, backbone: FeatureTaps, label_vectors: Tensor, adjacency: Tensor) -> Tagger:
     labels, groups = len(label_vectors), num_groups_for(len(label_vectors), settings.group_ratio)
     if labels < 2:
         raise ConfigError(f"MSRN needs at least two labels, got {labels}", where="data.labels", hint="use average_pool")
@@ -44,13 +45,11 @@ def _msrn(settings: ModelSettings, backbone: FeatureTaps, label_vectors: Tensor,
     return model
 
 
-def _average_pool(
-    settings: ModelSettings, backbone: FeatureTaps, label_vectors: Tensor, adjacency: Tensor
-) -> nn.Module:
+def _average_pool(settings: ModelSettings, backbone: FeatureTaps, label_vectors: Tensor, adjacency: Tensor) -> Tagger:
     return AveragePool(backbone, num_labels=len(label_vectors))
 
 
-MODELS: dict[str, Callable[[ModelSettings, FeatureTaps, Tensor, Tensor], nn.Module]] = {
+MODELS: dict[str, Callable[[ModelSettings, FeatureTaps, Tensor, Tensor], Tagger]] = {
     "msrn": _msrn,
     "average_pool": _average_pool,
 }
@@ -58,7 +57,7 @@ MODELS: dict[str, Callable[[ModelSettings, FeatureTaps, Tensor, Tensor], nn.Modu
 
 def build_model(
     settings: ModelSettings, *, label_vectors: Tensor, adjacency: Tensor, image_size: int | None = None
-) -> nn.Module:
+) -> Tagger:
     """A model from settings and the label side's inputs.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -64,7 +65,8 @@ class FeatureTaps(nn.Module):
         indices = _resolve_taps(name, taps, len(stages))
         self.body = _body(name, indices, classifier, size)
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
-        channels, strides = list(self.body.feature_info.channels()), list(self.body.feature_info.reduction())
+        stages_info: Any = self.body.feature_info
+        channels, strides = list(stages_info.channels()), list(stages_info.reduction())
         self.final_conv: nn.Module | None = None
         if final_conv:
             self.final_conv = _final_conv(name, classifier, deepest=indices[-1] == len(stages) - 1)
@@ -103,7 +105,8 @@ def _timm_config(name: str) -> timm.models.PretrainedCfg:
         raise ConfigError(
             f"timm has no network named {name!r}",
             where="model.backbone",
-            hint=did_you_mean(architecture, timm.list_models()) or "list them with python -c 'import timm; print(timm.list_models())'",
+            hint=did_you_mean(architecture, timm.list_models())
+            or "list them with python -c 'import timm; print(timm.list_models())'",
         )
     config = timm.get_pretrained_cfg(name)
     if config is None:
@@ -115,7 +118,9 @@ def _stages(name: str, size: dict[str, int]) -> list[str]:
     """Names of the stages that ``features_only`` offers."""
     try:
         with torch.device("meta"):
-            return list(timm.create_model(name, features_only=True, pretrained=False, **size).feature_info.module_name())
+            return list(
+                timm.create_model(name, features_only=True, pretrained=False, **size).feature_info.module_name()
+            )
     except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
         raise ConfigError(
             f"timm's network {name!r} does not offer feature maps: {error}",
@@ -153,8 +158,8 @@ def _resolve_taps(name: str, taps: Sequence[int], count: int) -> list[int]:
 
 
 def _final_conv(name: str, classifier: nn.Module, *, deepest: bool) -> nn.Module:
-    parts = [getattr(classifier, part, None) for part in ("conv_head", "bn2")]
-    if not deepest or any(part is None for part in parts):
+    parts: list[nn.Module] = [getattr(classifier, part) for part in ("conv_head", "bn2") if hasattr(classifier, part)]
+    if not deepest or len(parts) < 2:
         raise ConfigError(
             f"{name} has no final convolution after tap {'-1' if deepest else 'list, which leaves out the last stage'}",
             where="model.final_conv",

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,22 +24,14 @@ from torch.nn import functional as F
 
 from msrn.errors import ConfigError, ShapeError
 from msrn.models.backbone import FeatureTaps
-from msrn.models.semantics import FoldedSemantics, LabelSemantics, Semantics
+from msrn.models.semantics import FoldedSemantics, LabelSemantics
+from msrn.models.tagger import ModelOutput, Tagger
 from msrn.ops.semantic_attention import semantic_attention
 
-__all__ = ["MSRN", "FlattenHead", "ModelOutput", "PerLabelHead"]
+__all__ = ["MSRN", "FlattenHead", "PerLabelHead"]
 
 
-class ModelOutput(NamedTuple):
-    """What every model returns."""
-
-    logits: Tensor
-    """``(B, L)``."""
-    aux: dict[str, Tensor]
-    """Auxiliary losses by name: scalars, already weighted."""
-
-
-class MSRN(nn.Module):
+class MSRN(Tagger):
     """Multi-label logits from features at several depths, pooled once per label and per group of labels.
 
     Args:
@@ -69,12 +60,11 @@ class MSRN(nn.Module):
         pools: Sequence[int] = (2, 2, 2),
         group_loss_weight: float = 1e-4,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone)
         taps = len(backbone.channels)
         for setting, values in (("model.buffers", buffers), ("model.pools", pools)):
             if len(values) != taps:
                 raise ConfigError(f"expected one value per tap ({taps}), got {list(values)}", where=setting)
-        self.backbone = backbone
         self.semantics = semantics
         self.head = head
         self.tap_buffers = nn.ModuleList(
@@ -101,7 +91,7 @@ class MSRN(nn.Module):
         ):
             if min(features.shape[-2:]) < pool:
                 raise ShapeError(
-                    f"tap {tap} has a map of {features.shape[-2]} x {features.shape[-1]}, too small for a pool of {pool}",
+                    f"tap {tap} has a map of {features.shape[-2]} x {features.shape[-1]}, too small for pool {pool}",
                     where=f"image {image.shape[-2]} x {image.shape[-1]} px",
                     hint="use larger images or set model.pools to 1 for this tap",
                 )
@@ -132,7 +122,7 @@ class FlattenHead(nn.Module):
 
     def forward(self, pooled: Tensor, assignment: Tensor) -> Tensor:
         """``pooled (B, K, T D)`` to logits ``(B, L)``; the assignment is not used."""
-        return self.output(F.leaky_relu(self.hidden(pooled.tanh().flatten(1)), 0.01))  # type: ignore[no-any-return]
+        return self.output(F.leaky_relu(self.hidden(pooled.tanh().flatten(1)), 0.01))
 
 
 class PerLabelHead(nn.Module):
@@ -146,12 +136,6 @@ class PerLabelHead(nn.Module):
 
     def forward(self, pooled: Tensor, assignment: Tensor) -> Tensor:
         """``pooled (B, K, T D)`` and ``assignment (L, G)`` to logits ``(B, L)``."""
-        labels, groups = pooled.split((len(assignment), assignment.shape[1]), dim=1)
+        labels, groups = torch.split(pooled, list(assignment.shape), dim=1)
         joined = torch.cat((labels, assignment.to(groups.dtype) @ groups), dim=-1).tanh()  # (B, L, 2 T D)
         return torch.einsum("blc,lc->bl", joined, self.weight.to(joined.dtype)) + self.bias
-
-
-def semantics_of(model: MSRN) -> Semantics:
-    """The label side of a model, without gradients."""
-    with torch.no_grad():
-        return model.semantics()

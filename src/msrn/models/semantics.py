@@ -54,7 +54,7 @@ class GraphAttention(nn.Module):
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
         """``nodes (L, in)`` and boolean ``edges (L, L)`` to ``(L, out)``."""
         hidden = nodes @ self.weight  # (L, out)
-        source, target = self.attention.split(hidden.shape[1])  # (out, 1) each
+        source, target = torch.split(self.attention, hidden.shape[1])  # (out, 1) each
         scores = F.leaky_relu(hidden @ source + (hidden @ target).T, 0.2)  # (L, L)
         attention = scores.masked_fill(~edges, -1e12).softmax(dim=1)
         return F.elu(attention @ hidden + hidden)
@@ -78,7 +78,13 @@ class LabelSemantics(nn.Module):
     adjacency: Tensor
 
     def __init__(
-        self, label_vectors: Tensor, adjacency: Tensor, *, width: int, num_groups: int, hidden: tuple[int, int] = (256, 300)
+        self,
+        label_vectors: Tensor,
+        adjacency: Tensor,
+        *,
+        width: int,
+        num_groups: int,
+        hidden: tuple[int, int] = (256, 300),
     ) -> None:
         super().__init__()
         count = len(label_vectors)

@@ -9,8 +9,9 @@ import os
 import pickle
 import re
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -143,7 +144,9 @@ def published_key_map(model: nn.Module) -> dict[str, str]:
                 theirs = published + ours.removeprefix(prefix)
         theirs = re.sub(r"(layers\.\d+|embed|assign_mat)\.weight$", r"\1.W", theirs)
         theirs = re.sub(r"(layers\.\d+|embed|assign_mat)\.attention$", r"\1.a", theirs)
-        theirs = re.sub(r"^tap_buffers\.(\d+)", lambda m: f"resnet_101.conv_buffer{stage_of_tap[int(m[1])] - 1}", theirs)
+        theirs = re.sub(
+            r"^tap_buffers\.(\d+)", lambda m: f"resnet_101.conv_buffer{stage_of_tap[int(m[1])] - 1}", theirs
+        )
         theirs = re.sub(r"^backbone\.body\.", "resnet_101.", theirs)
         names[{"head.weight": "W", "head.bias": "B"}.get(ours, theirs)] = ours
     return names
@@ -251,7 +254,7 @@ def _checked(state: dict[str, Tensor], classifier: nn.Module, where: str) -> dic
 
 def _hub_state(name: str, classifier: nn.Module) -> dict[str, Tensor]:
     try:
-        return timm.create_model(name, pretrained=True).state_dict()  # type: ignore[no-any-return]
+        return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client raises is told in its own words
         raise WeightsError(
             f"timm's hub gave no weights for {name}: {str(error).splitlines()[0]}",
@@ -266,21 +269,23 @@ def _hub_is_at_hand(name: str) -> bool:
     hub_id = getattr(config, "hf_hub_id", None)
     if not hub_id:
         return False
-    if any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in ("model.safetensors", "pytorch_model.bin")):
+    if any(
+        isinstance(try_to_load_from_cache(hub_id, file), str) for file in ("model.safetensors", "pytorch_model.bin")
+    ):
         return True
     if hub_constants.HF_HUB_OFFLINE:
         return False
     address = urlsplit(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or hub_constants.ENDPOINT)
-    with contextlib.suppress(OSError), socket.create_connection((address.hostname or "", address.port or 443), timeout=2):
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=2),
+    ):
         return True
     return False
 
 
-def _numpy_scalars() -> list[object]:
+def _numpy_scalars() -> list[Any]:
     """What numpy numbers beside the tensors (``best_score``) need; none of it runs code of the file's choosing."""
-    return [np._core.multiarray.scalar, np.dtype, *_numpy_dtypes()]
-
-
-def _numpy_dtypes() -> Iterator[object]:
-    for name in ("Float16DType", "Float32DType", "Float64DType", "Int32DType", "Int64DType", "BoolDType"):
-        yield getattr(np.dtypes, name)
+    kinds = ("Float16DType", "Float32DType", "Float64DType", "Int32DType", "Int64DType", "BoolDType")
+    scalar = np.float64(0).__reduce__()[0]
+    return [scalar, np.dtype, *(getattr(np.dtypes, kind) for kind in kinds)]

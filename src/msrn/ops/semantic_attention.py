@@ -100,7 +100,7 @@ def semantic_attention_chunked(features: Tensor, vectors: Tensor, *, chunk_bytes
     """
     _check(features, vectors)
     limit = DEFAULT_CHUNK_BYTES.get(features.device.type, 64 * 2**20) if chunk_bytes is None else chunk_bytes
-    return _ChunkedAttention.apply(features, vectors, limit)  # type: ignore[no-any-return]
+    return _ChunkedAttention.apply(features, vectors, limit)
 
 
 class _ChunkedAttention(torch.autograd.Function):
@@ -110,7 +110,6 @@ class _ChunkedAttention(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, vectors: Tensor, chunk_bytes: int) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
             x, q = _channels_first(features, vectors)
-            batch, width, _ = x.shape
             peak = _largest_exponent(x, q)  # (B, D, K)
             pooled = torch.empty_like(peak)
             total = torch.empty_like(peak)
