@@ -17,7 +17,8 @@ from msrn.data.dataset import ImageDataset, evaluation_loader
 from msrn.data.records import Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.checkpoint import bundle_folder, read_bundle, write_json
-from msrn.engine.task import make_fabric, read_named_split, split_targets
+from msrn.engine.processes import make_fabric
+from msrn.engine.task import read_named_split, split_targets
 from msrn.engine.tracking import progress_bar
 from msrn.errors import TrainingError
 from msrn.metrics import evaluate

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from msrn.config import DifficultPolicy, LabelSettings, Settings
 from msrn.data import READERS
@@ -26,7 +24,6 @@ __all__ = [
     "Task",
     "build_task",
     "label_side",
-    "make_fabric",
     "read_labels_and_train",
     "read_named_split",
     "split_targets",
@@ -118,28 +115,6 @@ def label_side(train: Manifest, settings: LabelSettings, seed: int) -> tuple[Wor
         counts.counts, counts.totals, labels=train.labels, threshold=settings.threshold, reweight=settings.reweight
     )
     return vectors, graph
-
-
-def make_fabric(settings: Settings) -> Fabric:
-    """Devices and processes; torchrun's own numbers win over the settings."""
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
-    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    processes = devices * nodes
-    if settings.data.batch_size % (settings.optim.accumulate * processes):
-        raise ConfigError(
-            f"data.batch_size ({settings.data.batch_size}) must be divisible by optim.accumulate x processes "
-            f"({settings.optim.accumulate} x {processes})",
-            where="data.batch_size",
-        )
-    fabric = Fabric(
-        accelerator=settings.run.device,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if processes > 1 else "auto",
-        precision=settings.run.precision,
-    )
-    fabric.launch()
-    return fabric
 
 
 def split_targets(manifest: Manifest, policy: DifficultPolicy) -> Targets:

@@ -30,7 +30,8 @@ from msrn.data.transforms import train_transform
 from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
 from msrn.engine.evaluate import judge, score_split
 from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
-from msrn.engine.task import build_task, make_fabric, split_targets
+from msrn.engine.processes import make_fabric, share_norms
+from msrn.engine.task import build_task, split_targets
 from msrn.engine.tracking import RunLog, progress_bar
 from msrn.errors import ConfigError, Problem, TrainingError
 from msrn.losses import soft_margin
@@ -106,6 +107,7 @@ class _Run:
         self.progress = _Progress(**saved["progress"]) if saved else _Progress()
         if saved:
             self.net.load_state_dict(saved["model"])
+        share_norms(self.net, fabric)
         optimizer = build_optimizer(self.net, settings.optim)
         self.model, self.optimizer = fabric.setup(self.net, optimizer)
         self.average = WeightAverage(self.net, settings.optim.ema) if settings.optim.ema else None

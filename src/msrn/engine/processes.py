@@ -1,0 +1,97 @@
+"""How do several processes act as one? Devices, processes, and batch statistics over all of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from msrn.config import Settings
+from msrn.errors import ConfigError
+
+__all__ = ["make_fabric", "share_norms"]
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Devices and processes; torchrun's own numbers win over the settings.
+
+    Raises:
+        ConfigError: the batch size cannot be shared out evenly.
+    """
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    processes = devices * nodes
+    if settings.data.batch_size % (settings.optim.accumulate * processes):
+        raise ConfigError(
+            f"data.batch_size ({settings.data.batch_size}) must be divisible by optim.accumulate x processes "
+            f"({settings.optim.accumulate} x {processes})",
+            where="data.batch_size",
+        )
+    fabric = Fabric(
+        accelerator=settings.run.device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=settings.run.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def share_norms(model: nn.Module, fabric: Fabric) -> None:
+    """Make batch norms in training use the statistics of the whole global batch, as one process would.
+
+    torch's own SyncBatchNorm runs on CUDA alone and changes modules; this runs anywhere and leaves weights and
+    names as they are. With one process nothing is done.
+    """
+    if fabric.world_size > 1:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.forward = functools.partial(_shared_norm, module)  # type: ignore[method-assign]
+
+
+def _shared_norm(module: _BatchNorm, features: Tensor) -> Tensor:
+    """What the module's own ``forward`` gives, with mean and variance over all processes: ``(B, C, ...)``."""
+    if not module.training or module.running_mean is None or module.running_var is None:
+        return type(module).forward(module, features)
+    axes = [axis for axis in range(features.ndim) if axis != 1]
+    shape = [1, -1] + [1] * (features.ndim - 2)
+    values = features.float()
+    count = values.numel() // values.shape[1] * dist.get_world_size()
+    mean = _OverProcesses.apply(values.sum(axes)) / count  # (C,)
+    centred = values - mean.view(shape)
+    variance = _OverProcesses.apply(centred.square().sum(axes)) / count
+    momentum = 0.1 if module.momentum is None else module.momentum
+    with torch.no_grad():
+        module.running_mean.lerp_(mean, momentum)
+        module.running_var.lerp_(variance * count / max(1, count - 1), momentum)
+        if module.num_batches_tracked is not None:
+            module.num_batches_tracked.add_(1)
+    normed = centred * torch.rsqrt(variance + module.eps).view(shape)
+    if module.affine:
+        normed = normed * module.weight.view(shape) + module.bias.view(shape)
+    normed = normed.to(features.dtype)
+    for name in ("drop", "act"):  # timm's norms carry their activation
+        normed = getattr(module, name)(normed) if hasattr(module, name) else normed
+    return normed
+
+
+class _OverProcesses(torch.autograd.Function):
+    """Sum over processes, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: object, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
