@@ -98,7 +98,10 @@ def _train(args: Namespace) -> int:
         return 130
     if os.environ.get("RANK", "0") == "0":
         memory = result["peak_memory_bytes"] / 2**30
-        print(f"best validation mAP {100 * result['val_mAP']:.2f} % after epoch {result['best_epoch']}")
+        if result["val_mAP"] is None:
+            print(f"no validation split: the weights of epoch {result['best_epoch']}, the last, are kept")
+        else:
+            print(f"best validation mAP {100 * result['val_mAP']:.2f} % after epoch {result['best_epoch']}")
         print(f"{result['minutes']:.1f} minutes, peak memory {memory:.2f} GiB")
         print(f"run folder {result['folder']}\nbundle     {result['bundle']}")
     return 0

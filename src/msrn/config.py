@@ -36,7 +36,11 @@ class DataSettings(_Frozen):
     )
     root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
     train: str = Field("train", description="training split: a table or manifest file, or a split's name")
-    val: str = Field("", description="validation split, as train; empty: a seeded part of the training split")
+    val: str = Field(
+        "",
+        description="validation split, as train; empty: a seeded part of the training split; none: train on all, "
+        "keep the last epoch",
+    )
     test: str = Field("", description="test split, as train; used by evaluate only")
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share held out when val is empty")
     labels: str = Field("", description="file of label names, one a line; empty: the names found in the training split")

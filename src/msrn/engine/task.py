@@ -47,7 +47,7 @@ class Task:
 
     labels: LabelSpace
     train: Manifest
-    val: Manifest
+    val: Manifest | None
     vectors: WordVectors
     graph: LabelGraph
     model: Tagger
@@ -61,10 +61,11 @@ def build_task(settings: Settings) -> Task:
         DataError, LabelError, WeightsError, ConfigError: as the parts raise them.
     """
     train = read_labels_and_train(settings)
-    if settings.data.val:
-        val = read_split(settings, "val", train.labels)
-    else:
+    val: Manifest | None = None
+    if not settings.data.val:
         train, val = _hold_out(train, settings.data.val_fraction, settings.run.seed)
+    elif settings.data.val != "none":
+        val = read_split(settings, "val", train.labels)
     vectors, graph = label_side(train, settings.labels, settings.run.seed)
     model = build_model(
         settings.model,
@@ -100,7 +101,7 @@ def read_split(settings: Settings, which: str, labels: LabelSpace | None) -> Man
     """One split of the data set that the settings name: ``train``, ``val`` or ``test``."""
     data = settings.data
     split = getattr(data, which)
-    if not split:
+    if not split or split == "none":
         raise ConfigError(f"no {which} split is set", where=f"data.{which}", hint=f"pass --data.{which}")
     return READERS[data.format](data.root, split, labels)
 

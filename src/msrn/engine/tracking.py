@@ -30,7 +30,8 @@ class RunLog:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if keep_until is not None and path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line).get("step", 0) <= keep_until]
+            lines = [(line, json.loads(line)) for line in path.read_text().splitlines()]
+            kept = [line for line, said in lines if said["step"] <= keep_until and said["event"] != "end"]
             beside = path.with_suffix(".partial")
             beside.write_text("".join(f"{line}\n" for line in kept))
             os.replace(beside, path)

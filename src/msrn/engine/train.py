@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from msrn.config import Settings
 from msrn.data.dataset import ImageDataset, training_loader
+from msrn.data.records import Manifest
 from msrn.data.transforms import train_transform
 from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
 from msrn.engine.evaluate import judge, score_split
@@ -98,8 +99,7 @@ class _Run:
         self.settings = settings
         self.folder = Path(settings.run.folder)
         self.fabric = fabric = make_fabric(settings)
-        saved = _open_folder(self.folder, settings, resume=resume, writes=fabric.is_global_zero)
-        fabric.barrier()
+        saved = _saved_state(self.folder, settings, resume=resume)
         torch.manual_seed(settings.run.seed)
         self.task = build_task(settings)
         self.net: Tagger = self.task.model.to(memory_format=torch.channels_last)
@@ -113,12 +113,9 @@ class _Run:
         self.average = WeightAverage(self.net, settings.optim.ema) if settings.optim.ema else None
         if saved:
             self.optimizer.load_state_dict(saved["optimizer"])
+            fabric.strategy.precision.load_state_dict(saved["precision"])
             if self.average:
                 self.average.model.load_state_dict(saved["average"])
-        self.log = RunLog(
-            self.folder / "log.jsonl" if fabric.is_global_zero else None,
-            keep_until=self.progress.step if saved else None,
-        )
         targets = split_targets(self.task.train, settings.data.difficult).train
         transform = train_transform(self.task.preprocessing, settings.data.augment)
         self.images = ImageDataset(self.task.train, transform, targets)
@@ -131,10 +128,17 @@ class _Run:
             )
         self.clock = time.monotonic()
         self.saved_at = self.clock
+        fabric.barrier()  # no process may look for a run in the folder once another has begun one
+        log_path = self.folder / "log.jsonl" if fabric.is_global_zero else None
+        if log_path and not saved:  # nothing is written before all parts are known to fit
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+        self.log = RunLog(log_path, keep_until=self.progress.step if saved else None)
         if not saved:
-            counts = {"train": len(self.task.train), "val": len(self.task.val), "labels": len(self.task.labels)}
-            self.log.write("start", step=0, **counts)
-            self.score(batches=2)  # a broken evaluation shows itself before an epoch is spent
+            counts = {"train": len(self.task.train), "labels": len(self.task.labels)}
+            self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0)
+            if self.task.val:  # a broken evaluation shows itself before an epoch is spent
+                self.score(self.task.val.first(2 * settings.data.eval_batch_size))
 
     @property
     def judged(self) -> Tagger:
@@ -210,8 +214,12 @@ class _Run:
         last = epoch + 1 == self.settings.optim.epochs
         if not last and (epoch + 1) % self.settings.run.evaluate_every:
             return
+        if self.task.val is None:
+            if last and self.fabric.is_global_zero:
+                self._keep([0.5] * len(self.task.labels), epoch + 1, {"thresholds_chosen": "0.5 for all labels"})
+            return
         began = time.monotonic()
-        scores = self.score()
+        scores = self.score(self.task.val)
         difficult = self.settings.data.difficult
         metrics = judge(scores, self.task.val, difficult=difficult)
         told = {"mAP": metrics["mAP"], "CF1": metrics["all"]["CF1"], "OF1": metrics["all"]["OF1"]}
@@ -223,12 +231,17 @@ class _Run:
         if metrics["mAP"] > self.progress.best_map:
             self.progress.best_map, self.progress.best_epoch = metrics["mAP"], epoch + 1
             if self.fabric.is_global_zero:
-                self._keep(scores, metrics, epoch + 1)
+                write_json(self.folder / "metrics-val.json", metrics)
+                thresholds = best_thresholds(scores, split_targets(self.task.val, difficult).counts)
+                facts = {
+                    "thresholds_chosen": "best F1 per label on the validation split",
+                    "metrics": {name: metrics[name] for name in ("mAP", "all", "top_k", "protocol", "data")},
+                }
+                self._keep([float(value) for value in thresholds], epoch + 1, facts)
 
-    def score(self, batches: int | None = None) -> np.ndarray:
-        """Probabilities on the validation split (or on its first batches), unpadded shards joined."""
-        val = self.task.val if batches is None else self.task.val.first(batches * self.settings.data.eval_batch_size)
-        return score_split(self.judged, val, self.task.preprocessing, settings=self.settings.data, fabric=self.fabric)
+    def score(self, part: Manifest) -> np.ndarray:
+        """Probabilities of the weights that are judged; the processes' unpadded shards joined."""
+        return score_split(self.judged, part, self.task.preprocessing, settings=self.settings.data, fabric=self.fabric)
 
     def snapshot(self) -> None:
         """Write the run's state, from which ``resume`` goes on exactly."""
@@ -241,6 +254,7 @@ class _Run:
                 "progress": asdict(self.progress),
                 "model": self.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
             }
             if self.average:
                 state["average"] = self.average.model.state_dict()
@@ -251,8 +265,8 @@ class _Run:
         """The last line of the log, and what ``train`` returns."""
         progress = self.progress
         result = {
-            "best_epoch": progress.best_epoch,
-            "val_mAP": progress.best_map,
+            "best_epoch": progress.best_epoch if self.task.val else self.settings.optim.epochs,
+            "val_mAP": progress.best_map if self.task.val else None,
             "minutes": round(progress.seconds / 60, 2),
             "peak_memory_bytes": _peak_memory(self.fabric),
         }
@@ -273,25 +287,18 @@ class _Run:
             start_step=done,
         )
 
-    def _keep(self, scores: np.ndarray, metrics: dict[str, Any], epoch: int) -> None:
-        """Write the bundle, with thresholds tuned on the validation split, and the metrics beside it."""
+    def _keep(self, thresholds: list[float], epoch: int, facts: dict[str, Any]) -> None:
+        """Write the bundle."""
         task = self.task
-        counts = split_targets(task.val, self.settings.data.difficult).counts
-        write_json(self.folder / "metrics-val.json", metrics)
+        train_data = {"source": task.train.source, "split": task.train.split, "images": len(task.train)}
         write_bundle(
             self.folder / "bundle",
             self.judged,
             labels=task.labels,
             preprocessing=task.preprocessing,
-            thresholds=[float(value) for value in best_thresholds(scores, counts)],
+            thresholds=thresholds,
             settings=self.settings,
-            facts={
-                "thresholds_chosen": "best F1 per label on the validation split",
-                "metrics": {name: metrics[name] for name in ("mAP", "all", "top_k", "protocol", "data")},
-                "epoch": epoch,
-                "train_data": {"source": task.train.source, "split": task.train.split, "images": len(task.train)}
-                | {"digest": task.train.digest},
-            },
+            facts={**facts, "epoch": epoch, "train_data": {**train_data, "digest": task.train.digest}},
         )
 
     def _must_be_finite(self, loss: Tensor, batch: dict[str, Any]) -> None:
@@ -310,8 +317,8 @@ class _Run:
         return bool(torch.as_tensor(self.fabric.all_reduce(asked, reduce_op="sum")) > 0)
 
 
-def _open_folder(folder: Path, settings: Settings, *, resume: bool, writes: bool) -> dict[str, Any] | None:
-    """Make the run folder, or read its state. A folder that holds a run is never written over."""
+def _saved_state(folder: Path, settings: Settings, *, resume: bool) -> dict[str, Any] | None:
+    """The state to go on from; None for a new run. A folder that holds a run is never written over."""
     if not resume:
         if (folder / "settings.yaml").exists():
             raise ConfigError(
@@ -319,9 +326,6 @@ def _open_folder(folder: Path, settings: Settings, *, resume: bool, writes: bool
                 where=str(folder),
                 hint="pass --resume to go on with it, or another --run.folder",
             )
-        if writes:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
         return None
     state = load_state(folder / "last.pt")
     before, now = _flat(state["settings"]), _flat(settings.model_dump(mode="json"))
