@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from msrn import __version__
 from msrn.config import (
@@ -29,7 +31,7 @@ from msrn.config import (
     preset_names,
     read_yaml,
 )
-from msrn.errors import MsrnError
+from msrn.errors import ConfigError, MsrnError, did_you_mean
 
 __all__ = ["main"]
 
@@ -51,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments:
         parser.print_help(sys.stderr)
         return 2
-    args = parser.parse_args(arguments, defaults=False)
+    try:
+        args = parser.parse_args(arguments, defaults=False)
+    except (ArgumentError, ArgumentTypeError) as error:
+        print(f"error: {_told(error, arguments)}", file=sys.stderr)
+        return 2
     command = args.subcommand
     given = args[command]
     debug = bool(given.pop("debug", False))
@@ -152,6 +158,22 @@ def _labels(args: Namespace) -> int:
 COMMANDS = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "labels": _labels}
 
 
+def _told(error: Exception, arguments: Sequence[str]) -> MsrnError:
+    """The parser's complaint in our words."""
+    command = arguments[0] if arguments[0] in COMMANDS else ""
+    known = [f"--{name}.{field}" for name, section in SECTIONS.items() for field in section.model_fields]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    strange = re.search(r"--[\w.]+", lines[0]) if "nrecognized" in lines[0] or "not expected" in lines[0] else None
+    near = did_you_mean(strange[0], known) if strange else ""
+    text = re.sub(
+        r"\d+ validation errors? for \S+; |\s*\[type=[^]]*\]|For further information visit \S+ ?", "", "; ".join(lines)
+    )
+    text = text.replace("typing.Literal", "one of ").replace('":; ', '": ').replace("; Got value", "; got")
+    return ConfigError(
+        text.removeprefix("Parser key "), "command line", near or f"see msrn {command} --help".replace("  ", " ")
+    )
+
+
 def _settings(args: Namespace, base: dict[str, Any] | None = None, over: dict[str, Any] | None = None) -> Settings:
     """Preset (or a run's settings), file, flags: in this order."""
     tree = dict(base or {})
@@ -182,7 +204,10 @@ def _new_folder(settings: Settings) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="msrn", description="Train, judge and use multi-label image taggers.", version=__version__
+        prog="msrn",
+        description="Train, judge and use multi-label image taggers.",
+        version=__version__,
+        exit_on_error=False,
     )
     commands = parser.add_subcommands(required=True)
 
@@ -220,7 +245,7 @@ def _parser() -> ArgumentParser:
 
 
 def _command(description: str, *, settings: bool = False) -> ArgumentParser:
-    parser = ArgumentParser(description=description)
+    parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     if settings:
         parser.add_argument("--preset", type=str, help=f"recipe to start from: {', '.join(preset_names())}")
