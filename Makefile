@@ -10,8 +10,8 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
 
-test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+test: $(STAMP)  # each test process keeps to one thread: two that share cores slow each other down
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check src tests
@@ -23,7 +23,7 @@ check: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 

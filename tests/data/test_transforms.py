@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode, v2
 from msrn.data.transforms import MultiScaleCrop, Preprocessing, eval_transform, open_image, train_transform
 from msrn.errors import DataError, MsrnError
 
-AUGMENTATIONS = ("published", "modern", "light", "none")
+AUGMENTATIONS = ("published", "modern", "light", "flip", "none")
 ORIENTATION = 0x0112
 
 

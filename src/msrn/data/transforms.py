@@ -113,13 +113,16 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
         preprocessing: gives size and statistics.
         augment: ``published``, multi-scale crop and flip (method, section 6); ``modern``, random resized crop, flip,
             RandAugment (Cubuk et al. 2020) and cutout (DeVries and Taylor 2017); ``light``, random resized crop of at
-            least 40 % of the picture and flip; ``none``, the evaluation transform.
+            least 40 % of the picture and flip; ``flip``, the whole picture, mirrored every other time, for pictures whose
+            labels lie at the border; ``none``, the evaluation transform.
     """
     size = preprocessing.size
     bilinear = F.InterpolationMode.BILINEAR
     flip = v2.RandomHorizontalFlip()
     if augment == "none":
         return eval_transform(preprocessing)
+    if augment == "flip":
+        return v2.Compose([flip, eval_transform(preprocessing)])
     if augment == "published":
         return v2.Compose([MultiScaleCrop(size), flip, *_to_tensor(preprocessing)])
     if augment == "light":
@@ -129,7 +132,7 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
         crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=bilinear)
         cutout = v2.RandomErasing(p=0.5, scale=(0.02, 0.2), ratio=(0.5, 2.0), value=0)
         return v2.Compose([crop, flip, v2.RandAugment(), *_to_tensor(preprocessing), cutout])
-    raise DataError(f"expected published, modern, light or none, got {augment!r}", "data.augment")
+    raise DataError(f"expected published, modern, light, flip or none, got {augment!r}", "data.augment")
 
 
 class EvaluationResize(torch.nn.Module):
