@@ -53,7 +53,9 @@ class DataSettings(_Frozen):
     resize: Literal["squash", "crop"] = Field(
         "squash", description="evaluation: whole picture squashed, or centre crop"
     )
-    augment: Literal["published", "modern", "light", "flip", "none"] = Field("published", description="training transform")
+    augment: Literal["published", "modern", "light", "flip", "none"] = Field(
+        "published", description="training transform"
+    )
     batch_size: PositiveInt = Field(
         16, description="pictures per optimiser step, over all processes and accumulation steps"
     )

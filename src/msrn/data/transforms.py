@@ -113,8 +113,8 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
         preprocessing: gives size and statistics.
         augment: ``published``, multi-scale crop and flip (method, section 6); ``modern``, random resized crop, flip,
             RandAugment (Cubuk et al. 2020) and cutout (DeVries and Taylor 2017); ``light``, random resized crop of at
-            least 40 % of the picture and flip; ``flip``, the whole picture, mirrored every other time, for pictures whose
-            labels lie at the border; ``none``, the evaluation transform.
+            least 40 % of the picture and flip; ``flip``, the whole picture, mirrored every other time, for labels
+            that a crop would lose; ``none``, the evaluation transform.
     """
     size = preprocessing.size
     bilinear = F.InterpolationMode.BILINEAR

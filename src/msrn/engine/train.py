@@ -71,7 +71,7 @@ def train(settings: Settings, *, resume: bool = False) -> dict[str, Any]:
     """
     run = _Run(settings, resume=resume)
     with _stop_requests() as stop:
-        for epoch in range(run.progress.step // run.steps_per_epoch, settings.optim.epochs):
+        for epoch in range(run.progress.epochs, settings.optim.epochs):
             run.learn(epoch, stop)
             run.judge(epoch)
             run.snapshot()
@@ -84,6 +84,8 @@ class _Progress:
 
     step: int = 0
     """Optimiser steps done."""
+    epochs: int = 0
+    """Epochs done and judged; a run may be stopped between the two."""
     losses: list[float] = field(default_factory=list)
     """Loss of each step of the present epoch."""
     seconds: float = 0.0
@@ -210,7 +212,7 @@ class _Run:
 
     def judge(self, epoch: int) -> None:
         """Validate at the end of an epoch; the best so far becomes the bundle."""
-        self.progress.losses = []
+        self.progress.losses, self.progress.epochs = [], epoch + 1
         last = epoch + 1 == self.settings.optim.epochs
         if not last and (epoch + 1) % self.settings.run.evaluate_every:
             return
@@ -306,7 +308,7 @@ class _Run:
             return
         names = [str(self.task.train.path(int(index))) for index in batch["index"]]
         raise TrainingError(
-            f"the loss is {float(loss)} at step {self.progress.step}; pictures of that batch:\n    "
+            f"the loss is {float(loss.detach())} at step {self.progress.step}; pictures of that batch:\n    "
             + "\n    ".join(names),
             where=f"{self.folder}; its last.pt is the state of the last checkpoint",
             hint="lower optim.lr, set optim.clip_norm, or use precision 32-true",

@@ -11,6 +11,8 @@ from msrn.inference.predictor import Prediction
 __all__ = ["contact_sheet"]
 
 RIGHT, WRONG, MISSED = "#1a7f37", "#b42318", "#8a8f98"
+LINES = 3
+"""Lines of labels under a picture, in two columns."""
 
 
 def contact_sheet(
@@ -27,17 +29,16 @@ def contact_sheet(
     from matplotlib.figure import Figure
 
     rows = -(-len(predictions) // columns)
-    figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout="constrained")
+    figure = Figure(figsize=(2.4 * columns, 3.0 * rows))
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.02 / rows, bottom=0.22 / rows, wspace=0.05, hspace=0.3)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, prediction, truth in zip(axes, predictions, truths, strict=False):
         axis.imshow(open_image(prediction.source))
-        said = [
-            (name, f"{name} {prediction[name]:.2f}", RIGHT if name in truth else WRONG) for name in prediction.labels
-        ]
-        said += [(name, f"({name})", MISSED) for name in truth if name not in prediction.labels]
-        for line, (_, text, colour) in enumerate(said[:6]):
-            axis.text(0.0, -0.07 - 0.09 * line, text, transform=axis.transAxes, color=colour, fontsize=9, va="top")
-        axis.text(0.0, -0.07 - 0.09 * 6, " ", transform=axis.transAxes, fontsize=9, va="top")  # keeps rows apart
+        said = [(f"{name} {prediction[name]:.2f}", RIGHT if name in truth else WRONG) for name in prediction.labels]
+        said += [(f"({name})", MISSED) for name in truth if name not in prediction.labels]
+        for number, (text, colour) in enumerate(said[: 2 * LINES]):
+            place = (0.52 * (number // LINES), -0.03 - 0.085 * (number % LINES))
+            axis.text(*place, text, transform=axis.transAxes, color=colour, fontsize=9, va="top")
     for axis in figure.axes:
         axis.set_axis_off()
     figure.savefig(path, dpi=110)
