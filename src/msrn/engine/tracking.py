@@ -21,17 +21,20 @@ class RunLog:
 
     Args:
         path: the file; None keeps nothing (other processes).
-        keep_until: on resume, drop what was written after this optimiser step, because it will be done again.
+        keep_until: optimiser steps and whole epochs that are done. Lines of a log that is already there which tell of
+            later ones are dropped, because those will be done again.
     """
 
-    def __init__(self, path: Path | None, *, keep_until: int | None = None) -> None:
+    def __init__(self, path: Path | None, *, keep_until: tuple[int, int]) -> None:
         self.path = path
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        if keep_until is not None and path.exists():
+        if path.exists():
+            steps, epochs = keep_until
             lines = [(line, json.loads(line)) for line in path.read_text().splitlines()]
-            kept = [line for line, said in lines if said["step"] <= keep_until and said["event"] != "end"]
+            done = [(line, said) for line, said in lines if said["step"] <= steps and said.get("epoch", 0) <= epochs]
+            kept = [line for line, said in done if said["event"] != "end"]
             beside = path.with_suffix(".partial")
             beside.write_text("".join(f"{line}\n" for line in kept))
             os.replace(beside, path)

@@ -132,15 +132,19 @@ class _Run:
         self.saved_at = self.clock
         fabric.barrier()  # no process may look for a run in the folder once another has begun one
         log_path = self.folder / "log.jsonl" if fabric.is_global_zero else None
-        if log_path and not saved:  # nothing is written before all parts are known to fit
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if saved:
+            self.log = RunLog(log_path, keep_until=(self.progress.step, self.progress.epochs))
+            return
+        if self.task.val:  # a broken evaluation shows itself before an epoch is spent
+            self.score(self.task.val.first(2 * settings.data.eval_batch_size))
+        # Nothing is written before all parts are known to fit. The settings come last: with them the folder holds a
+        # run, and that can be resumed from its step 0.
+        self.log = RunLog(log_path, keep_until=(-1, 0))
+        counts = {"train": len(self.task.train), "labels": len(self.task.labels)}
+        self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0)
+        self.snapshot()
+        if log_path:
             (self.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
-        self.log = RunLog(log_path, keep_until=self.progress.step if saved else None)
-        if not saved:
-            counts = {"train": len(self.task.train), "labels": len(self.task.labels)}
-            self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0)
-            if self.task.val:  # a broken evaluation shows itself before an epoch is spent
-                self.score(self.task.val.first(2 * settings.data.eval_batch_size))
 
     @property
     def judged(self) -> Tagger:
