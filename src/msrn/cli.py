@@ -126,8 +126,9 @@ def _evaluate(args: Namespace) -> int:
         return _print_config(settings)
     split = args.get("split", "val")
     metrics, path = evaluate_bundle(bundle, settings, split=split, out=args.get("out"), tuned=args.get("tuned", False))
-    print(summary(metrics))
-    print(f"\nall figures: {path}")
+    if os.environ.get("RANK", "0") == "0":
+        print(summary(metrics))
+        print(f"\nall figures: {path}")
     return 0
 
 

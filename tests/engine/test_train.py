@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,9 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    yield tmp_path / "run"
+    return tmp_path / "run"
 
 
 class Crash(Exception):  # noqa: N818
@@ -127,16 +127,16 @@ def test_a_run_leaves_settings_log_state_metrics_and_bundle(tiny_run: Path) -> N
     assert all(tracked <= line.keys() for line in raw if line["event"] == "epoch")
 
 
-@pytest.mark.parametrize("name", TRICKY)
-def test_the_same_settings_give_the_same_run(
-    tiny: Tiny, here: Path, whole: Callable[[str], dict[str, Any]], name: str
-) -> None:
-    train(tiny("run", **TRICKY[name]))
-    assert result(here) == whole(name)
-
-
-@pytest.mark.parametrize("name", TRICKY)
-@pytest.mark.parametrize("step", [2, STEPS, STEPS + 3, 2 * STEPS])
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("plain", 2),
+        ("plain", STEPS),
+        ("plain", 2 * STEPS),
+        ("averaged and accumulated", STEPS + 3),
+        ("sgd with worker processes", STEPS + 3),
+    ],
+)
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(
     tiny: Tiny,
     here: Path,
@@ -354,7 +354,7 @@ def test_clipping_bounds_the_step(tiny: Tiny, tmp_path: Path) -> None:
         run = training._Run(tiny(tmp_path / f"run{clip}", optim=optim), resume=False)
         before = [parameter.detach().clone() for parameter in run.net.parameters()]
         run._step([next(iter(run._loader(0, 0)))])
-        change = [(now - then).flatten() for now, then in zip(run.net.parameters(), before, strict=True)]
+        change = [(now.detach() - then).flatten() for now, then in zip(run.net.parameters(), before, strict=True)]
         moved[clip] = float(torch.cat(change).norm())
     assert moved[0.0] > 1e-3
     assert moved[1e-6] == pytest.approx(1e-6, rel=0.1)  # rounding of weights near 1 to float32

@@ -1,4 +1,4 @@
-"""Do two processes give what one gives?"""
+"""Do two processes give what one gives? Real processes under torchrun, talking over gloo, on the CPU."""
 
 from __future__ import annotations
 
@@ -6,30 +6,62 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-COMMON = [
-    "--preset",
-    "tiny",
-    "--data.format",
-    "scenes",
-    "--data.val",
-    "val",
-    "--optim.epochs",
-    "1",
-    "--run.device",
-    "cpu",
-]
+from msrn.cli import main
+from msrn.config import Settings
+from msrn.engine.checkpoint import load_state
+from msrn.engine.train import train
+
+# Starting processes takes longer than all they do here, so one start runs every command that follows.
+PROGRAM = """
+import json, sys
+from msrn.cli import main
+codes = [main(command) for command in json.loads(sys.argv[1])]
+sys.exit(max(codes))
+"""
+
+RUNS = ("shared", "held")
+AVERAGED = ["--optim.accumulate=2", "--optim.ema=0.9", "--optim.clip_norm=1"]
+
+Told = tuple[Path, str]
 
 
-def msrn(arguments: list[str], *, processes: int) -> None:
-    """The command line, in one process or under torchrun."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+def run_settings(folder: Path, name: str, scenes: Path) -> list[str]:
+    data = ["--data.format=scenes", f"--data.root={scenes}", "--data.val=val", "--run.device=cpu"]
+    free = {
+        "shared": [],  # batch norm in training: its statistics are taken over both processes
+        "held": ["--model.freeze_norm=true", "--data.augment=modern", *AVERAGED],
+    }
+    return ["train", "--preset=tiny", *data, "--optim.epochs=2", *free[name], f"--run.folder={folder / name}"]
+
+
+@pytest.fixture(scope="module")
+def one(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of one process."""
+    folder = tmp_path_factory.mktemp("one")
+    for name in RUNS:
+        assert main(run_settings(folder, name, scenes)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(scenes: Path, tiny_run: Path, tiny: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """The same runs by two processes, and a bundle of one process judged by two; what they printed."""
+    folder = tmp_path_factory.mktemp("two")
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    runs = [run_settings(folder, name, scenes) for name in RUNS]
+    judge = ["evaluate", str(tiny_run), "--split=val", f"--out={folder / 'judged.json'}"]
+    commands = json.dumps([*runs, judge, ["train", f"--resume={folder / 'shared'}"]])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "msrn", *arguments],
+        [*launcher, str(program), commands],
         capture_output=True,
         text=True,
         timeout=240,
@@ -37,36 +69,59 @@ def msrn(arguments: list[str], *, processes: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
 
 
-def run_train(folder: Path, scenes: Path, *, processes: int) -> dict[str, Any]:
-    """One epoch; the log's lines by event, and the metrics."""
-    msrn(["train", *COMMON, "--data.root", str(scenes), "--run.folder", str(folder)], processes=processes)
+def told(folder: Path, *events: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["start", "epoch", "judge", "end"]
-    metrics = json.loads((folder / "metrics-val.json").read_text())
-    return {line["event"]: line for line in lines} | {"metrics": metrics, "folder": folder}
+    return [line for line in lines if not events or line["event"] in events]
 
 
-@pytest.fixture(scope="module")
-def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("processes")
-    return run_train(folder / "one", scenes, processes=1), run_train(folder / "two", scenes, processes=2)
+@pytest.mark.parametrize("name", RUNS)
+def test_losses_at_the_same_global_batch_agree(one: Path, two: Told, name: str) -> None:
+    losses = [[line["loss"] for line in told(folder / name, "epoch")] for folder in (one, two[0])]
+    # What is left is the order of float32 sums, which batch norms and steps let grow: found 4e-7 in the first epoch
+    # and 2e-5 in the second with norms in training, under 1e-6 with norms held.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5 if name == "held" else 2e-4)
 
 
-def test_losses_at_the_same_global_batch_agree(runs: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    one, two = runs
-    # Batch norm in training takes its statistics over both processes; what is left is the order of float32 sums.
-    assert two["epoch"]["loss"] == pytest.approx(one["epoch"]["loss"], rel=1e-4)
+@pytest.mark.parametrize("name", RUNS)
+def test_every_picture_is_judged_once(one: Path, two: Told, name: str) -> None:
+    metrics = [json.loads((folder / name / "metrics-val.json").read_text()) for folder in (one, two[0])]
+    assert [found["images"] for found in metrics] == [13, 13]  # odd: the shards differ in length
+    positives = [[row["positives"] for row in found["per_label"]] for found in metrics]
+    assert positives[0] == positives[1]
 
 
-def test_every_picture_is_judged_once(runs: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    one, two = runs
-    assert one["metrics"]["images"] == two["metrics"]["images"] == 13  # odd: the shards differ in length
-    assert two["metrics"]["mAP"] == pytest.approx(one["metrics"]["mAP"], abs=0.02)
+def test_two_processes_judge_a_bundle_exactly_as_one_does(tiny_run: Path, two: Told) -> None:
+    one_process = json.loads((tiny_run / "metrics-val.json").read_text())
+    assert json.loads((two[0] / "judged.json").read_text()) == one_process
 
 
-def test_two_processes_judge_a_bundle_exactly_as_one_does(runs: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    folder = runs[0]["folder"]
-    msrn(["evaluate", str(folder), "--split", "val", "--out", str(folder / "two.json")], processes=2)
-    assert json.loads((folder / "two.json").read_text()) == runs[0]["metrics"]
+def test_two_processes_leave_one_run_with_one_log(two: Told) -> None:
+    folder, printed = two
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    parts = ("settings.yaml", "log.jsonl", "last.pt", "metrics-val.json")
+    bundle = ("bundle/bundle.json", "bundle/model.safetensors")
+    runs = {f"{name}/{part}" for name in RUNS for part in (*parts, *bundle)}
+    assert files == runs | {"program.py", "judged.json", "scores-val.npz"}
+    events = ["start", "epoch", "judge", "epoch", "judge", "end"]
+    assert all([line["event"] for line in told(folder / name)] == events for name in RUNS)
+    assert printed.count("run folder") == 3  # two runs and one resumed when done: told once each
+    assert printed.count("all figures") == 1
+
+
+def test_a_run_of_two_processes_keeps_the_same_weights_as_one(one: Path, two: Told) -> None:
+    states = [load_state(folder / "held" / "last.pt") for folder in (one, two[0])]
+    for part in ("model", "average"):
+        assert states[0][part].keys() == states[1][part].keys()
+        for key, value in states[0][part].items():
+            # float32 sums in another order, over twelve steps
+            torch.testing.assert_close(states[1][part][key], value, rtol=1e-3, atol=2e-4, msg=key)
+
+
+def test_a_run_of_two_processes_can_be_resumed_by_one(two: Told, tiny: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = (two[0] / "shared" / "settings.yaml").read_text()
+    (tmp_path / "settings.yaml").write_text(settings)
+    (tmp_path / "last.pt").write_bytes((two[0] / "shared" / "last.pt").read_bytes())
+    assert train(tiny(tmp_path), resume=True)["best_epoch"] in (1, 2)

@@ -112,6 +112,12 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
             )
         state = load_file(folder / "model.safetensors")
         labels = LabelSpace(content["labels"])
+        if labels.digest != content["labels_digest"]:
+            raise BundleError(
+                "the labels are not those, in that order, that the weights were trained for",
+                where,
+                "copy the whole folder again; its files belong together",
+            )
         settings = load_settings(content["settings"], where)
         preprocessing = Preprocessing.model_validate(content["preprocessing"])
         thresholds = tuple(float(content["thresholds"][name]) for name in labels)
@@ -192,7 +198,8 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise BundleError(f"the checkpoint is damaged: {str(error).splitlines()[0]}", str(path)) from error
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise BundleError(f"the checkpoint is damaged: {told}", str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

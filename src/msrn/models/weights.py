@@ -19,6 +19,7 @@ import timm
 import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -84,9 +85,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             with torch.serialization.safe_globals(_numpy_scalars()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(
-            f"expected a safetensors or torch file of plain tensors: {str(error).splitlines()[0]}",
+            "expected a safetensors or torch file of plain tensors: "
+            + (str(error) or type(error).__name__).splitlines()[0],
             where=str(path),
             hint="files that need to run code are refused; save torch.save(model.state_dict(), path) or safetensors",
         ) from error

@@ -1,0 +1,67 @@
+"""Are settings checked as a whole, and is every preset a working recipe?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import yaml
+
+from msrn.config import load_settings, merge, preset, preset_names, read_yaml
+from msrn.errors import ConfigError
+from msrn.models import build_model
+
+
+def test_every_mistake_is_told_at_once_with_the_nearest_name() -> None:
+    tree = {"data": {"batch_sise": 3, "image_size": 1}, "optim": {"lr": "fast"}, "modl": {}}
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tree, "mine.yaml")
+    message = str(caught.value)
+    assert len(caught.value.problems) == 4
+    assert "unknown setting data.batch_sise" in message
+    assert "did you mean 'batch_size'?" in message
+    assert "did you mean 'model'?" in message
+    assert "data.image_size: Input should be greater than or equal to 32, got 1" in message
+    assert message.count("at: mine.yaml") == 4
+
+
+@pytest.mark.parametrize(
+    ("tree", "told"),
+    [
+        ({"model": {"pools": [1]}}, r"pools needs one value per tap \(3\)"),
+        ({"optim": {"warmup_epochs": 5, "epochs": 5}}, "warmup_epochs .* must be shorter"),
+        ({"optim": {"step_epochs": [3, 2]}}, "step_epochs must increase"),
+        ({"data": {"batch_size": 10}, "optim": {"accumulate": 4}}, "must be divisible"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_told(tree: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_settings(tree)
+
+
+def test_settings_survive_yaml() -> None:
+    settings = load_settings(preset("voc2007_lite"))
+    assert load_settings(yaml.safe_load(settings.to_yaml())) == settings
+
+
+def test_merging_replaces_lists_and_joins_sections() -> None:
+    base = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    assert merge(base, {"a": {"y": [3]}}) == {"a": {"x": 1, "y": [3]}, "b": 1}
+    assert base["a"] == {"x": 1, "y": [1, 2]}
+
+
+def test_an_unknown_preset_and_a_broken_file_are_told(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'voc2007'"):
+        preset("voc207")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="expected sections"):
+        read_yaml(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_builds_and_its_model_runs_on_a_tiny_backbone(name: str) -> None:
+    settings = load_settings(preset(name))
+    small = {"backbone": "test_resnet", "weights": "none", "final_conv": False, "width": 8}
+    model = build_model(
+        settings.model.model_copy(update=small), label_vectors=torch.randn(20, 5), adjacency=torch.eye(20)
+    )
+    assert model(torch.zeros(2, 3, 64, 64)).logits.shape == (2, 20)
