@@ -77,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if debug:
+            raise
+        print(f"error: {error.strerror or error}\n  at: {error.filename or command}", file=sys.stderr)
+        return 2
 
 
 def _demo(args: Namespace) -> int:

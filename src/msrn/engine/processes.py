@@ -21,8 +21,10 @@ def make_fabric(settings: Settings) -> Fabric:
     """Devices and processes; torchrun's own numbers win over the settings.
 
     Raises:
-        ConfigError: the batch size cannot be shared out evenly.
+        ConfigError: the batch size cannot be shared out evenly, or there is no CUDA device.
     """
+    if settings.run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device was found", where="run.device", hint="use cpu or auto")
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
     processes = devices * nodes

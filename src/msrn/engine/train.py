@@ -137,14 +137,14 @@ class _Run:
             return
         if self.task.val:  # a broken evaluation shows itself before an epoch is spent
             self.score(self.task.val.first(2 * settings.data.eval_batch_size))
-        # Nothing is written before all parts are known to fit. The settings come last: with them the folder holds a
-        # run, and that can be resumed from its step 0.
+        # Nothing is written before all parts are known to fit. The state comes last: with it the folder holds a run,
+        # and that can be resumed from its step 0.
         self.log = RunLog(log_path, keep_until=(-1, 0))
         counts = {"train": len(self.task.train), "labels": len(self.task.labels)}
         self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0)
-        self.snapshot()
         if log_path:
             (self.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+        self.snapshot()
 
     @property
     def judged(self) -> Tagger:
@@ -326,7 +326,7 @@ class _Run:
 def _saved_state(folder: Path, settings: Settings, *, resume: bool) -> dict[str, Any] | None:
     """The state to go on from; None for a new run. A folder that holds a run is never written over."""
     if not resume:
-        if (folder / "settings.yaml").exists():
+        if (folder / "last.pt").exists():
             raise ConfigError(
                 "this folder already holds a run",
                 where=str(folder),

@@ -86,18 +86,27 @@ class Predictor:
         Raises:
             DataError: the picture cannot be read.
         """
+        if isinstance(picture, str | Path) and Path(picture).is_dir():
+            raise DataError("expected one picture, got a folder", str(picture), "use predict, which gives one for each")
         prediction = next(self.predict([picture]))
         if prediction.error:
             raise DataError(prediction.error, prediction.source)
         return prediction
 
-    def predict(self, pictures: Iterable[Picture], *, batch_size: int = 32, workers: int = 2) -> Iterator[Prediction]:
-        """Many pictures, one prediction each, in order.
+    def predict(
+        self, pictures: Picture | Iterable[Picture], *, batch_size: int = 32, workers: int = 2
+    ) -> Iterator[Prediction]:
+        """Many pictures (or one), one prediction each, in order.
 
         Memory does not grow with their number: they are read a batch ahead, by ``workers`` threads. Folders are looked
         into. A picture that cannot be read gives a prediction with ``error``.
+
+        Raises:
+            ConfigError: ``batch_size`` is below 1.
         """
-        sources = _each(pictures)
+        if batch_size < 1:
+            raise ConfigError(f"expected a batch size of at least 1, got {batch_size}", "batch_size")
+        sources = _each([pictures] if isinstance(pictures, Picture) else pictures)
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
             while coming:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Literal, TextIO
 
+from msrn.errors import ConfigError
 from msrn.inference.predictor import Prediction
 from msrn.labels.space import LabelSpace
 
@@ -33,7 +34,12 @@ def write_predictions(
 
     Returns:
         Number of rows, and of those with an error.
+
+    Raises:
+        ConfigError: ``top`` is below 1.
     """
+    if top is not None and top < 1:
+        raise ConfigError(f"expected top to be at least 1, got {top}", "top")
     done = broken = 0
     writer = csv.writer(out, lineterminator="\n")
     if form == "csv":
@@ -56,19 +62,29 @@ def _json_line(prediction: Prediction, top: int | None) -> str:
     else:
         row["labels"] = list(prediction.labels)
         row["probabilities"] = {name: round(value, 6) for name, value in prediction.ranked[:top]}
-    return json.dumps(row, ensure_ascii=False)
+    return json.dumps(row, ensure_ascii=_is_no_text(prediction.source))
 
 
 def _csv_row(prediction: Prediction, labels: LabelSpace) -> list[str]:
     values = dict(prediction.ranked)
     cells = [f"{values[name]:.6f}" if name in values else "" for name in labels.names]
-    return [prediction.source, "|".join(prediction.labels), *cells, prediction.error or ""]
+    return [_as_text(prediction.source), "|".join(prediction.labels), *cells, prediction.error or ""]
 
 
 def _table_line(prediction: Prediction, top: int | None) -> str:
+    source = _as_text(prediction.source).replace("\n", "\\n")
     if prediction.error is not None:
-        return f"{prediction.source}  ! {prediction.error}"
+        return f"{source}  ! {prediction.error}"
     given = set(prediction.labels)
     shown = prediction.ranked[:top] if top else [pair for pair in prediction.ranked if pair[0] in given]
     tags = [f"{name} {value:.2f}{'' if name in given else ' (below threshold)'}" for name, value in shown]
-    return f"{prediction.source}  {', '.join(tags) or '-'}"
+    return f"{source}  {', '.join(tags) or '-'}"
+
+
+def _is_no_text(name: str) -> bool:
+    """Whether a file's name holds bytes that are no UTF-8; Python keeps them as lone surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,246 @@
+"""The command line: order of settings, words of errors, exit codes, and what it costs to ask for help."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from msrn.cli import COMMANDS, main
+from msrn.config import load_settings, preset, preset_names
+from msrn.errors import ConfigError
+
+Capture = pytest.CaptureFixture[str]
+
+
+def wrong(capsys: Capture, *arguments: str) -> str:
+    """What a command that must fail says: exit code 2, nothing on stdout, no trace, message and hint."""
+    assert main(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert 'File "' not in err
+    return err
+
+
+def printed(capsys: Capture, *arguments: str) -> dict[str, Any]:
+    """The settings that a command resolves to."""
+    assert main([*arguments, "--print_config"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return yaml.safe_load(out)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_is_given_for_every_command(capsys: Capture, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"] if command else ["--help"])
+    assert caught.value.code == 0
+    out, _ = capsys.readouterr()
+    assert "usage: msrn" in out
+    expected = [] if command else [*COMMANDS]
+    assert all(name in out for name in expected)
+
+
+def test_help_tells_settings_with_their_meaning(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    out, _ = capsys.readouterr()
+    assert "--data.batch_size" in out
+    assert "pictures per optimiser step" in out
+    assert "voc2007_lite" in out
+
+
+def test_asking_for_help_loads_no_torch_and_takes_under_a_second() -> None:
+    program = (
+        "import sys, msrn.cli\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'PIL', 'numba', 'lightning_fabric', 'matplotlib'}\n"
+        "heavy &= set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(msrn.cli.main(['--help']))\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: msrn" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_the_version_is_told(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert re.search(r"\d+\.\d+\.\d+", capsys.readouterr().out)
+
+
+def test_nothing_to_do_shows_help_and_fails(capsys: Capture) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: msrn" in err
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optim: {lr: 0.5, epochs: 7}\ndata: {image_size: 96}\nmodel: {pools: [1, 1, 1]}\n")
+    base = preset("tiny")
+    found = printed(capsys, "train", "--optim.epochs", "9", "--config", str(file), "--preset", "tiny")
+    assert found["preset"] == "tiny"
+    assert found["model"]["width"] == base["model"]["width"]  # the preset's own
+    assert found["model"]["pools"] == [1, 1, 1]  # a list is replaced
+    assert (found["data"]["image_size"], found["optim"]["lr"], found["optim"]["epochs"]) == (96, 0.5, 9)
+    assert found["optim"]["momentum"] == 0.9  # the default
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_printed_settings_are_a_valid_settings_file_and_give_themselves(
+    capsys: Capture, tmp_path: Path, name: str
+) -> None:
+    found = printed(capsys, "train", "--preset", name, "--data.root", "some folder: ü")
+    (tmp_path / "printed.yaml").write_text(yaml.safe_dump(found), encoding="utf-8")
+    assert printed(capsys, "train", "--config", str(tmp_path / "printed.yaml")) == found
+    assert load_settings(found).to_yaml()
+
+
+def test_every_kind_of_setting_can_be_given_as_a_flag(capsys: Capture) -> None:
+    flags = ["--model.taps=[-2,-1]", "--model.pools=[1,1]", "--model.buffers=[false,true]", "--model.final_conv=true"]
+    found = printed(capsys, "train", *flags, "--optim.lr=1e-3", "--optim.schedule=cosine", "--data.train", "a b.csv")
+    model = found["model"]
+    assert (model["taps"], model["pools"], model["buffers"]) == ([-2, -1], [1, 1], [False, True])
+    assert model["final_conv"] is True
+    assert (found["optim"]["lr"], found["optim"]["schedule"], found["data"]["train"]) == (0.001, "cosine", "a b.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], ["trian", "train"]),
+        (["train", "--optim.lrr", "1"], ["--optim.lrr", "did you mean '--optim.lr'?"]),
+        (["train", "--qqq"], ["--qqq", "see msrn train --help"]),
+        (["train", "--preset", "voc2077"], ["there is no preset 'voc2077'", "did you mean 'voc2007'?"]),
+        (["train", "--preset", "zzz"], ["the presets are", "coco2014"]),
+        (["train", "--data.batch_size", "abc"], ["data.batch_size", "integer", "abc"]),
+        (["train", "--data.batch_size", "0"], ["data.batch_size", "0"]),
+        (["train", "--optim.lr", "-1"], ["optim.lr", "greater than 0", "-1"]),
+        (["train", "--optim.lr", "nan"], ["optim.lr"]),
+        (["train", "--data.augment", "modren"], ["data.augment", "modern", "modren"]),
+        (["train", "--model.taps", "[1,x]"], ["model.taps"]),
+        (["train", "--model.pools", "[1]"], ["pools needs one value per tap (3), got [1]"]),
+        (["train", "--optim.warmup_epochs", "40"], ["warmup_epochs (40", "shorter than the run (40 epochs)"]),
+        (["train", "--data.batch_size", "9", "--optim.accumulate", "2"], ["data.batch_size (9)", "optim.accumulate"]),
+        (["train", "--config", "gone.yaml"], ["gone.yaml", "No such file"]),
+        (["train", "--resume", "gone"], ["gone"]),
+        (["train", "--preset", "tiny", "--data.train", "gone.csv"], ["gone.csv"]),
+        (["train", "--preset", "voc2007"], ["no folder is set for format voc", "--data.root"]),
+        (["labels", "--preset", "tiny", "--data.train", "gone.csv"], ["gone.csv"]),
+        (["evaluate", "gone"], ["expected a bundle", "gone"]),
+        (["evaluate"], ["bundle", "see msrn evaluate --help"]),
+        (["predict", "gone", "a.jpg"], ["expected a bundle", "gone"]),
+        (["predict", "gone"], ["files"]),
+        (["predict", "gone", "a.jpg", "--format", "xml"], ["format", "json", "xml"]),
+        (["predict", "gone", "a.jpg", "--top", "many"], ["top", "many"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0] in {*COMMANDS, "trian"} else "",
+)
+def test_mistakes_are_told_with_what_to_do(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    err = wrong(capsys, *arguments)
+    assert not [part for part in told if part not in err], err
+    assert not list(tmp_path.iterdir())  # nothing is written
+
+
+def test_all_problems_of_a_settings_file_come_together(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("optim: {lr: fast, epoch: 3}\ndata: {image_size: 5}\ntraining: {}\n")
+    err = wrong(capsys, "train", "--config", str(file))
+    assert "4 problems" in err
+    for part in ("optim.lr", "optim.epoch", "did you mean 'epochs'?", "data.image_size", "unknown setting training"):
+        assert part in err
+    assert err.count(str(file)) == 4
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "just words", "a: [", "\x00"])
+def test_a_settings_file_that_is_none_is_refused(capsys: Capture, tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    assert "mine.yaml" in wrong(capsys, "train", "--config", str(tmp_path / "mine.yaml"))
+
+
+def test_debug_shows_the_trace() -> None:
+    with pytest.raises(ConfigError):
+        main(["train", "--preset", "zzz", "--debug"])
+
+
+def test_a_file_that_cannot_be_written_is_told_without_a_trace(capsys: Capture, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    err = wrong(capsys, "evaluate", str(tiny_run), "--out", str(tmp_path / "file" / "m.json"))
+    assert str(tmp_path / "file") in err
+
+
+def test_a_device_that_is_not_there_is_told(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is there")
+    data = ["--data.format=scenes", f"--data.root={scenes}", f"--run.folder={tmp_path / 'run'}"]
+    assert "CUDA" in wrong(capsys, "train", "--preset=tiny", *data, "--run.device=cuda")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "told"), [("--batch_size=0", "batch size"), ("--threshold=2", "between 0 and 1")])
+def test_predict_refuses_numbers_out_of_bounds(
+    capsys: Capture, tiny_run: Path, scenes: Path, given: str, told: str
+) -> None:
+    assert told in wrong(capsys, "predict", str(tiny_run), str(scenes / "images" / "test"), given)
+
+
+@pytest.mark.parametrize("top", ["0", "-1"])
+def test_predict_shows_at_least_one_label_when_asked_for_the_best(
+    capsys: Capture, tiny_run: Path, scenes: Path, top: str
+) -> None:
+    assert "top" in wrong(capsys, "predict", str(tiny_run), str(scenes / "images" / "test"), f"--top={top}")
+
+
+def test_predict_without_any_picture_says_so(capsys: Capture, tiny_run: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(tiny_run), str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no pictures were found" in err
+
+
+def test_a_reader_that_goes_away_ends_predict_quietly(
+    capsys: Capture, tiny_run: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # as `msrn predict ... | head -1` does
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        code = main(["predict", str(tiny_run), str(scenes / "images" / "test"), "--format=json"])
+    assert code == 0
+    assert "error" not in capsys.readouterr().err
+
+
+def test_python_m_msrn_is_msrn_and_keeps_data_apart_from_words(tiny_run: Path, scenes: Path) -> None:
+    picture = scenes / "images" / "test" / "000000.jpg"
+    done = subprocess.run(
+        [sys.executable, "-m", "msrn", "predict", str(tiny_run), str(picture), "gone.jpg", "--format=json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert done.returncode == 1
+    assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == [str(picture), "gone.jpg"]
+    assert done.stderr == "1 of 2 pictures could not be read\n"
