@@ -1,6 +1,6 @@
 """Draw the learning curves of some run folders side by side.
 
-    python examples/plot_runs.py runs/per-label runs/flatten runs/linear --out curves.png
+python examples/plot_runs.py runs/per-label runs/flatten runs/linear --out curves.png
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from pydantic import BaseModel
 
 from msrn import __version__
 from msrn.config import (
@@ -35,7 +36,7 @@ from msrn.errors import ConfigError, MsrnError, did_you_mean
 
 __all__ = ["main"]
 
-SECTIONS = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSettings,
     "labels": LabelSettings,
     "model": ModelSettings,

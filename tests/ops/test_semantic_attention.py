@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,39 +56,96 @@ def test_a_loop_over_the_formula_gives_the_definition() -> None:
                 assert got[b, k, d] == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_the_order_of_positions_does_not_matter() -> None:
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(7)), chunk_bytes=st.sampled_from([1, 200, 10**6]))
+def test_the_order_of_positions_does_not_matter(order: list[int], chunk_bytes: int) -> None:
     features, vectors = inputs(2, 7, 3, 4)
-    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(semantic_attention(features[:, order], vectors), semantic_attention(features, vectors))
+    expected = semantic_attention(features, vectors)
+    torch.testing.assert_close(semantic_attention(features[:, order], vectors), expected)
+    permuted = semantic_attention_chunked(features[:, order], vectors, chunk_bytes=chunk_bytes)
+    torch.testing.assert_close(permuted, expected)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Remembers the size in bytes of the largest tensor that any operation returns."""
+@pytest.mark.parametrize("form", [semantic_attention, semantic_attention_chunked])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_strided_inputs_give_the_values_and_gradients_of_contiguous_ones(form, dtype: torch.dtype) -> None:
+    wide, tall = (value.to(dtype) for value in inputs(3, 10, 8, 6))
+    # As a (B, D, H, W) map turned round, every second image and position; vectors as the transpose of a (D, K).
+    features = wide.transpose(1, 2).contiguous().transpose(1, 2)[::2, 1::2].requires_grad_()
+    vectors = tall.T.contiguous().T[::2].requires_grad_()
+    assert not features.is_contiguous()
+    assert not vectors.is_contiguous()
+    slope = torch.randn(4, 2, 6, dtype=dtype, generator=torch.Generator().manual_seed(2)).transpose(0, 1)
+    got = form(features, vectors)
+    expected = semantic_attention_reference(features, vectors)
+    torch.testing.assert_close(got, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(got, (features, vectors), slope),
+        torch.autograd.grad(expected, (features, vectors), slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)  # float32: sums in another order
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2, 4), (2, 3, 0, 4), (2, 3, 2, 0)])
+@pytest.mark.parametrize("form", [semantic_attention, semantic_attention_chunked])
+def test_no_images_vectors_or_channels_give_empty_results_and_zero_gradients(form, sizes: tuple[int, ...]) -> None:
+    features, vectors = (value.requires_grad_() for value in inputs(*sizes))
+    pooled = form(features, vectors)
+    assert pooled.shape == (sizes[0], sizes[2], sizes[3])
+    pooled.sum().backward()
+    assert not features.grad.any()
+    assert not vectors.grad.any()
+
+
+class Memory(TorchDispatchMode):
+    """Remembers the most bytes that results of operations held at one time, and the bytes of the largest of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.largest = 0
+        self.largest = self.peak = 0
+        self.alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         for value in result if isinstance(result, tuple | list) else [result]:
             if isinstance(value, torch.Tensor):
-                self.largest = max(self.largest, value.untyped_storage().nbytes())
+                storage = value.untyped_storage()
+                if storage._cdata not in self.alive:
+                    self.alive[storage._cdata] = storage.nbytes()
+                    weakref.finalize(storage, self.alive.pop, storage._cdata, None)
+                self.largest = max(self.largest, storage.nbytes())
+        self.peak = max(self.peak, sum(self.alive.values()))
         return result
 
 
-def test_forward_and_backward_hold_no_more_than_the_set_memory() -> None:
+@pytest.mark.parametrize("part", [4, 16, 50])
+def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> None:
     features, vectors = (value.float().requires_grad_() for value in inputs(4, 100, 40, 8))
     product = 4 * 100 * 40 * 8 * 4  # bytes of the (B, N, K, D) product
-    limit = product // 16
-    with LargestTensor() as forward:
+    limit = product // part
+    with Memory() as forward:
         pooled = semantic_attention_chunked(features, vectors, chunk_bytes=limit)
-    with LargestTensor() as backward:
+    with Memory() as backward:
         torch.autograd.grad(pooled.sum(), (features, vectors))
-    assert max(forward.largest, backward.largest) <= limit
-    with LargestTensor() as plain:
+    own = features.nbytes + vectors.nbytes + pooled.nbytes
+    for memory in (forward, backward):
+        assert memory.largest <= max(limit, features.nbytes)
+        # One block of products; beside it a few tensors of the sizes of the inputs and the result, but no second block.
+        assert memory.peak <= limit + 4 * own
+    with Memory() as plain:
         semantic_attention_reference(features, vectors)
-    assert plain.largest >= product  # the measure sees what it is there to see
+    assert plain.peak >= product  # the measure sees what it is there to see
+
+
+def test_no_second_block_of_products_is_held_while_the_next_is_made() -> None:
+    features, vectors = (value.float().requires_grad_() for value in inputs(1, 400, 200, 4))
+    limit = 400 * 200 * 4  # one channel of the image: 40 times the features and the result together
+    with Memory() as forward:
+        pooled = semantic_attention_chunked(features, vectors, chunk_bytes=limit)
+    with Memory() as backward:
+        torch.autograd.grad(pooled.sum(), (features, vectors))
+    assert max(forward.peak, backward.peak) < 1.5 * limit
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

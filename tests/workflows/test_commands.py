@@ -179,6 +179,7 @@ def test_the_demo_goes_on_where_it_was_stopped(
     monkeypatch.setattr(demo, "VAL", 13)
     monkeypatch.setattr(demo, "TEST", 12)
     small = {key: preset("tiny")[key] for key in ("labels", "model", "optim")}
+    small["model"]["final_conv"] = False
     data = {"image_size": 64, "batch_size": 8, "workers": 0}
     monkeypatch.setattr(demo, "preset", lambda name: merge(preset(name), {**small, "data": data}))
     with monkeypatch.context() as patch:

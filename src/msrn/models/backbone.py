@@ -89,7 +89,10 @@ class FeatureTaps(nn.Module):
     def stage_modules(self) -> list[list[nn.Module]]:
         """The body's modules from shallow to deep, grouped: the stem, then one group per stage (or block group)."""
         groups: list[list[nn.Module]] = [[]]
-        for child_name, child in self.body.named_children():
+        children = dict(self.body.named_children())
+        if list(children) == ["model"]:  # timm wraps plain transformers whole
+            children = dict(children["model"].named_children())
+        for child_name, child in children.items():
             if isinstance(child, nn.Sequential | nn.ModuleList) and child_name in {"blocks", "stages", "layers"}:
                 groups.extend([stage] for stage in child)
             elif child_name.startswith(("layer", "stages_", "layers_", "blocks_")):
@@ -108,10 +111,15 @@ def _timm_config(name: str) -> timm.models.PretrainedCfg:
             hint=did_you_mean(architecture, timm.list_models())
             or "list them with python -c 'import timm; print(timm.list_models())'",
         )
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        raise ConfigError(f"timm's network {name!r} has no weights of that tag", where="model.backbone")
-    return config
+    architecture, _, tag = name.partition(".")
+    known = [listed.partition(".")[2] for listed in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in known:
+        raise ConfigError(
+            f"timm's network {architecture!r} has no weights of tag {tag!r}",
+            where="model.backbone",
+            hint=did_you_mean(tag, known) or f"its tags are {', '.join(known) or 'none'}",
+        )
+    return timm.get_pretrained_cfg(name)
 
 
 def _stages(name: str, size: dict[str, int]) -> list[str]:

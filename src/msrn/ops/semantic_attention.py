@@ -118,6 +118,7 @@ class _ChunkedAttention(torch.autograd.Function):
                 moments = e @ _powers(x[images, channels], 2)  # (b, d, K, 2): s0, s1
                 total[images, channels] = moments[..., 0]
                 pooled[images, channels] = moments[..., 1] / moments[..., 0]
+                del e  # or it would still be held while the next block is made
         ctx.save_for_backward(features, vectors, pooled, total)
         ctx.chunk_bytes = chunk_bytes
         return pooled.transpose(1, 2).to(features.dtype)
@@ -147,6 +148,7 @@ class _ChunkedAttention(torch.autograd.Function):
                     square = (e @ block.square().unsqueeze(-1)).squeeze(-1)  # (b, d, K): sum e x^2
                     variance = square / total[images, channels] - pooled[images, channels].square()
                     grad_q[channels] += (grad[images, channels] * variance).sum(dim=0)
+                del e
         grad_features = grad_x.transpose(1, 2).to(features.dtype) if ctx.needs_input_grad[0] else None
         grad_vectors = grad_q.transpose(0, 1).to(vectors.dtype) if needs_vectors else None
         return grad_features, grad_vectors, None
@@ -181,8 +183,9 @@ def _powers(x: Tensor, count: int) -> Tensor:
 def _chunks(x: Tensor, q: Tensor, chunk_bytes: int) -> Iterator[tuple[slice, slice]]:
     """Blocks of images and channels whose products ``(b, d, K, N)`` fit into ``chunk_bytes``."""
     batch, width, positions = x.shape
-    rows = max(1, chunk_bytes // (q.shape[1] * positions * x.element_size()))  # channels of one image at a time
-    images = max(1, min(batch, rows // width))
+    row_bytes = q.shape[1] * positions * x.element_size()
+    rows = max(1, chunk_bytes // max(1, row_bytes))  # channels of one image at a time
+    images = max(1, min(batch, rows // max(1, width)))
     channels = max(1, min(width, rows // images))
     for first_image in range(0, batch, images):
         for first_channel in range(0, width, channels):
