@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 
 from msrn.config import load_settings, merge, preset, preset_names, read_yaml
 from msrn.errors import ConfigError
@@ -30,7 +33,10 @@ def test_every_mistake_is_told_at_once_with_the_nearest_name() -> None:
         ({"model": {"pools": [1]}}, r"pools needs one value per tap \(3\)"),
         ({"optim": {"warmup_epochs": 5, "epochs": 5}}, "warmup_epochs .* must be shorter"),
         ({"optim": {"step_epochs": [3, 2]}}, "step_epochs must increase"),
+        ({"optim": {"step_epochs": [2, 2]}}, "step_epochs must increase"),
+        ({"model": {"buffers": [True] * 4}}, r"buffers needs one value per tap \(3\)"),
         ({"data": {"batch_size": 10}, "optim": {"accumulate": 4}}, "must be divisible"),
+        ({"data": {"batch_size": 10}, "run": {"devices": 4}}, "must be divisible"),
     ],
 )
 def test_settings_that_contradict_each_other_are_told(tree: dict[str, object], told: str) -> None:
@@ -38,9 +44,42 @@ def test_settings_that_contradict_each_other_are_told(tree: dict[str, object], t
         load_settings(tree)
 
 
-def test_settings_survive_yaml() -> None:
-    settings = load_settings(preset("voc2007_lite"))
+@pytest.mark.parametrize("name", preset_names())
+def test_settings_survive_yaml(name: str) -> None:
+    settings = load_settings(preset(name))
+    assert settings.preset == name
     assert load_settings(yaml.safe_load(settings.to_yaml())) == settings
+
+
+def test_settings_survive_yaml_whatever_their_words_and_numbers() -> None:
+    tree = {
+        "data": {"root": "Bücher: 1", "train": "no"},
+        "optim": {"lr": 1e-7},
+        "model": {"taps": [-1], "name": "msrn"},
+    }
+    tree["model"] |= {"buffers": [False], "pools": [1]}
+    settings = load_settings(tree)
+    assert load_settings(yaml.safe_load(settings.to_yaml())) == settings
+    assert (settings.data.train, settings.optim.lr, settings.model.buffers) == ("no", 1e-7, (False,))
+
+
+def test_settings_cannot_be_changed_once_checked() -> None:
+    settings = load_settings({})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.optim.lr = 1.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_numbers_that_mean_nothing_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
+        load_settings({"optim": {"lr": value}})
+
+
+def test_an_unknown_key_with_no_near_name_is_told_with_the_names_there_are() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"run": {"zzzzzz": 1}})
+    assert caught.value.message == "unknown setting run.zzzzzz"
+    assert caught.value.hint.startswith("known here: folder, seed, device")
 
 
 def test_merging_replaces_lists_and_joins_sections() -> None:
@@ -55,6 +94,17 @@ def test_an_unknown_preset_and_a_broken_file_are_told(tmp_path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected sections"):
         read_yaml(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1", "", "just words", "a: \x00"])
+def test_files_that_are_no_settings_are_told_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    assert caught.value.where == str(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_yaml(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize("name", preset_names())

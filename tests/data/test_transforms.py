@@ -229,7 +229,7 @@ def test_without_augmentation_training_sees_what_evaluation_sees() -> None:
 
 
 def test_an_unknown_augmentation_is_refused() -> None:
-    with pytest.raises(MsrnError, match="published, modern, light or none"):
+    with pytest.raises(MsrnError, match="published, modern, light, flip or none"):
         train_transform(Preprocessing(), "heavy")
 
 

@@ -119,7 +119,7 @@ class Memory(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("part", [4, 16, 50])
+@pytest.mark.parametrize("part", [4, 16, 32])
 def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> None:
     features, vectors = (value.float().requires_grad_() for value in inputs(4, 100, 40, 8))
     product = 4 * 100 * 40 * 8 * 4  # bytes of the (B, N, K, D) product
@@ -132,7 +132,7 @@ def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> Non
     for memory in (forward, backward):
         assert memory.largest <= max(limit, features.nbytes)
         # One block of products; beside it a few tensors of the sizes of the inputs and the result, but no second block.
-        assert memory.peak <= limit + 4 * own
+        assert memory.peak <= limit + 5 * own
     with Memory() as plain:
         semantic_attention_reference(features, vectors)
     assert plain.peak >= product  # the measure sees what it is there to see

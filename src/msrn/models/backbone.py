@@ -111,24 +111,24 @@ def _timm_config(name: str) -> timm.models.PretrainedCfg:
             hint=did_you_mean(architecture, timm.list_models())
             or "list them with python -c 'import timm; print(timm.list_models())'",
         )
-    architecture, _, tag = name.partition(".")
-    known = [listed.partition(".")[2] for listed in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in known:
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # timm's word for a tag it does not know
+        architecture, _, tag = name.partition(".")
+        known = [listed.partition(".")[2] for listed in timm.list_pretrained(f"{architecture}.*")]
         raise ConfigError(
             f"timm's network {architecture!r} has no weights of tag {tag!r}",
             where="model.backbone",
             hint=did_you_mean(tag, known) or f"its tags are {', '.join(known) or 'none'}",
-        )
-    return timm.get_pretrained_cfg(name)
+        ) from error
 
 
 def _stages(name: str, size: dict[str, int]) -> list[str]:
-    """Names of the stages that ``features_only`` offers."""
+    """Names of all the stages that ``features_only`` offers; those it picks by default are fewer for transformers."""
     try:
         with torch.device("meta"):
-            return list(
-                timm.create_model(name, features_only=True, pretrained=False, **size).feature_info.module_name()
-            )
+            body = timm.create_model(name, features_only=True, pretrained=False, **size)
+        return [stage["module"] for stage in body.feature_info.info]
     except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
         raise ConfigError(
             f"timm's network {name!r} does not offer feature maps: {error}",

@@ -19,7 +19,6 @@ import timm
 import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -85,10 +84,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             with torch.serialization.safe_globals(_numpy_scalars()):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file fails in many ways, IndexError and struct.error among them
         raise WeightsError(
-            "expected a safetensors or torch file of plain tensors: "
-            + (str(error) or type(error).__name__).splitlines()[0],
+            f"expected a safetensors or torch file of plain tensors: {_reason(error)}",
             where=str(path),
             hint="files that need to run code are refused; save torch.save(model.state_dict(), path) or safetensors",
         ) from error
@@ -259,10 +257,18 @@ def _hub_state(name: str, classifier: nn.Module) -> dict[str, Tensor]:
         return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # whatever the hub's client raises is told in its own words
         raise WeightsError(
-            f"timm's hub gave no weights for {name}: {str(error).splitlines()[0]}",
+            f"timm's hub gave no weights for {name}: {_reason(error)}",
             where="model.weights",
             hint="check the connection, or pass a file with --model.weights FILE",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line; torch's own text on a refused pickle is coloured and advises to load it anyway."""
+    if isinstance(error, pickle.UnpicklingError):
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        return f"it holds {refused[1]}" if refused else "it is no such file, or damaged"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _hub_is_at_hand(name: str) -> bool:
