@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from msrn.errors import ShapeError
-from msrn.ops.semantic_attention import (
-    semantic_attention,
-    semantic_attention_chunked,
-    semantic_attention_reference,
-)
+from msrn.ops import chunked
+from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
+
+
+def semantic_attention_chunked(features: Tensor, vectors: Tensor, chunk_bytes: int | None = None) -> Tensor:
+    """The chunked form, with a bound of its own; the bound holds for the backward pass too if it is run inside."""
+    with chunks_of(chunk_bytes):
+        return semantic_attention(features, vectors, form="chunked")
+
+
+def chunks_of(size: int | None) -> AbstractContextManager[object]:
+    return mock.patch.dict(chunked.CHUNK_BYTES, {} if size is None else {"cpu": size})
 
 
 def inputs(batch: int, positions: int, vectors: int, width: int, seed: int = 0, scale: float = 1.0):
@@ -40,9 +50,8 @@ def test_chunked_form_equals_the_definition(sizes: tuple[int, ...], chunk_bytes:
 @pytest.mark.parametrize("chunk_bytes", [1, 300, 10**6])
 def test_chunked_gradients_are_exact(chunk_bytes: int) -> None:
     features, vectors = (value.requires_grad_() for value in inputs(2, 5, 4, 3))
-    assert torch.autograd.gradcheck(
-        lambda x, q: semantic_attention_chunked(x, q, chunk_bytes=chunk_bytes), (features, vectors)
-    )
+    with chunks_of(chunk_bytes):
+        assert torch.autograd.gradcheck(semantic_attention_chunked, (features, vectors))
 
 
 def test_a_loop_over_the_formula_gives_the_definition() -> None:
@@ -124,9 +133,9 @@ def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> Non
     features, vectors = (value.float().requires_grad_() for value in inputs(4, 100, 40, 8))
     product = 4 * 100 * 40 * 8 * 4  # bytes of the (B, N, K, D) product
     limit = product // part
-    with Memory() as forward:
-        pooled = semantic_attention_chunked(features, vectors, chunk_bytes=limit)
-    with Memory() as backward:
+    with Memory() as forward, chunks_of(limit):
+        pooled = semantic_attention_chunked(features, vectors)
+    with Memory() as backward, chunks_of(limit):
         torch.autograd.grad(pooled.sum(), (features, vectors))
     own = features.nbytes + vectors.nbytes + pooled.nbytes
     for memory in (forward, backward):
@@ -141,9 +150,9 @@ def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> Non
 def test_no_second_block_of_products_is_held_while_the_next_is_made() -> None:
     features, vectors = (value.float().requires_grad_() for value in inputs(1, 400, 200, 4))
     limit = 400 * 200 * 4  # one channel of the image: 40 times the features and the result together
-    with Memory() as forward:
-        pooled = semantic_attention_chunked(features, vectors, chunk_bytes=limit)
-    with Memory() as backward:
+    with Memory() as forward, chunks_of(limit):
+        pooled = semantic_attention_chunked(features, vectors)
+    with Memory() as backward, chunks_of(limit):
         torch.autograd.grad(pooled.sum(), (features, vectors))
     assert max(forward.peak, backward.peak) < 1.5 * limit
 

@@ -32,11 +32,8 @@ import torch
 from llvmlite import ir
 from numba.extending import intrinsic
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from msrn.ops.semantic_attention import _FUSED_DTYPES, _check
-
-__all__ = ["fused_attention"]
+__all__ = ["attention_backward", "attention_forward"]
 
 WORK_PER_THREAD = 500_000
 """Exponentials that are worth one more thread: about a quarter of a millisecond, several times its start."""
@@ -47,58 +44,36 @@ if numba.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set: the kernel would run as plain Python")
 
 
-def fused_attention(features: Tensor, vectors: Tensor) -> Tensor:
-    """``semantic_attention`` on a CPU, forward and backward, in one pass each.
+def attention_forward(features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``pooled (B, K, D)``, ``shift`` and ``total (B, D, K)`` float32 (see ``semantic_attention.Kernel``).
 
     Args:
-        features: ``(B, N, D)`` float32, bfloat16 or float16. Fastest as a view of a contiguous ``(B, D, N)``, which is
-            what a convolution leaves; anything else is copied once.
+        features: ``(B, N, D)`` float32, bfloat16 or float16 on the CPU. Fastest as a view of a contiguous
+            ``(B, D, N)``, which is what a convolution leaves; anything else is copied once.
         vectors: ``(K, D)``, any floating dtype; used as float32.
-
-    Returns:
-        ``(B, K, D)``, of the features' dtype. A NaN shows in its image and channel, and nowhere else.
-
-    Raises:
-        ShapeError: as ``semantic_attention``.
-        TypeError: features of another dtype, or a tensor that is not on the CPU.
-
-    Example:
-        >>> fused_attention(torch.zeros(2, 49, 8), torch.ones(5, 8)).shape
-        torch.Size([2, 5, 8])
     """
-    _check(features, vectors)
-    if features.dtype not in _FUSED_DTYPES or features.device.type != "cpu" or vectors.device.type != "cpu":
-        raise TypeError(
-            f"expected features of float32, bfloat16 or float16 and both tensors on the CPU, got {features.dtype} "
-            f"on {features.device} and vectors on {vectors.device}"
-        )
-    pooled: Tensor = _FusedAttention.apply(features, vectors)
-    return pooled
+    x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
+    pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
+    shift, total = torch.empty_like(pooled), torch.empty_like(pooled)
+    _over_rows(_forward_rows, x, q, pooled, shift, total)
+    return pooled.transpose(1, 2).to(features.dtype), shift, total
 
 
-class _FusedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, vectors: Tensor) -> Tensor:
-        x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
-        pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
-        shift, total = torch.empty_like(pooled), torch.empty_like(pooled)
-        _over_rows(_forward_rows, x, q, pooled, shift, total)
-        ctx.save_for_backward(features, vectors, shift, total)
-        return pooled.transpose(1, 2).to(features.dtype)
+def attention_backward(
+    grad: Tensor, features: Tensor, vectors: Tensor, shift: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of features and vectors, laid out as ``empty_like`` of them, from ``grad (B, K, D)``."""
+    x, q = _channels_first(features), _channels_first(vectors)
+    grad_x = torch.zeros_like(x)
+    grad_q = torch.empty_like(shift)  # (B, D, K): summed over images afterwards, always in one order
+    _over_rows(_backward_rows, x, q, shift, total, _channels_first(grad), grad_x, grad_q)
+    return _laid_out(grad_x.transpose(1, 2), features), _laid_out(grad_q.sum(dim=0).T, vectors)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        features, vectors, shift, total = ctx.saved_tensors
-        x, q, grad = _channels_first(features), _channels_first(vectors), _channels_first(grad_output)
-        grad_x = torch.zeros_like(x)
-        grad_q = torch.empty_like(shift)  # (B, D, K): summed over images afterwards, always in one order
-        _over_rows(_backward_rows, x, q, shift, total, grad, grad_x, grad_q)
-        need_features, need_vectors = ctx.needs_input_grad
-        return (
-            grad_x.transpose(1, 2).to(features.dtype) if need_features else None,
-            grad_q.sum(dim=0).transpose(0, 1).to(vectors.dtype) if need_vectors else None,
-        )
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """``value`` in the dtype and strides of ``empty_like(like)``; copied only where it differs."""
+    target = torch.empty_like(like)
+    return value if value.dtype == target.dtype and value.stride() == target.stride() else target.copy_(value)
 
 
 def _channels_first(tensor: Tensor) -> Tensor:

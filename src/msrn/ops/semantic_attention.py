@@ -4,75 +4,89 @@ For image b, semantic vector k and channel d the positions n are weighted by a s
 
     w[n] = softmax over n of ( x[b, n, d] * q[k, d] )          out[b, k, d] = sum over n of w[n] * x[b, n, d]
 
-so each channel looks where it agrees with the label. Three functions:
+so each channel looks where it agrees with the label. ``semantic_attention_reference`` is that definition in four
+lines; it builds a ``(B, N, K, D)`` product and is the oracle of everything else. ``semantic_attention`` is what models
+call: one node of a graph (``msrn::semantic_attention``), whatever computes it:
 
-- ``semantic_attention_reference`` is that definition in four lines. It builds a ``(B, N, K, D)`` product and is the
-  oracle of everything else.
-- ``semantic_attention_chunked`` gives the same numbers and exact gradients and never holds more than a set number of
-  bytes. Two facts carry it. The largest exponent is known beforehand (``q * max x`` if q >= 0, else ``q * min x``), so
-  one pass gives ``s0 = sum e`` and ``s1 = sum e x``. And the gradients are made from the same sums:
-  ``d out / d x[n] = w[n] (1 + q (x[n] - out))``, ``d out / d q = sum w x^2 - out^2``; nothing of size N*K is saved.
-- ``semantic_attention`` is what models call; it chooses: the fused kernel of ``cpu_kernel`` for float32, bfloat16 and
-  float16 on a CPU, the chunked form for everything else and wherever numba is missing.
+- ``numba``, in ``cpu_kernel``: fused, for float32, bfloat16 and float16 on a CPU;
+- ``triton``, in ``triton_kernel``: fused, for the same types on a GPU;
+- ``chunked``: torch's own operations in bounded memory, for float64 and wherever the others cannot be loaded.
+
+Each has the same two functions, and two facts carry all of them. The largest exponent is known beforehand
+(``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``. And the gradients
+come from the same sums, ``d out / d x[n] = w[n] (1 + q (x[n] - out))`` and ``d out / d q = sum w x^2 - out^2``, so that
+nothing of size N * K is ever saved. Under autocast nothing is cast: features and vectors come in the types they have,
+sums run in float32.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import register_flop_formula
 
 from msrn.errors import ShapeError
+from msrn.ops import chunked
 
-__all__ = ["DEFAULT_CHUNK_BYTES", "semantic_attention", "semantic_attention_chunked", "semantic_attention_reference"]
+__all__ = ["FORMS", "Form", "semantic_attention", "semantic_attention_reference"]
 
 _log = logging.getLogger(__name__)
-_FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-DEFAULT_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
-"""Working memory of the chunked form by device type. On a CPU a block that stays in cache is several times faster."""
+Form = Literal["auto", "reference", "chunked", "numba", "triton"]
+FORMS: tuple[Form, ...] = ("auto", "reference", "chunked", "numba", "triton")
+MODULES = {"numba": "msrn.ops.cpu_kernel", "triton": "msrn.ops.triton_kernel"}
+FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def semantic_attention(features: Tensor, vectors: Tensor) -> Tensor:
+class Kernel(Protocol):
+    """What a module that computes the operator offers. Shapes as in ``semantic_attention``."""
+
+    def attention_forward(self, features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``pooled (B, K, D)`` of the features' dtype and, for the way back, ``shift`` and ``total (B, D, K)``.
+
+        With ``top`` the largest x (q >= 0) or the smallest: ``shift = out - top`` and ``total = sum exp(q (x - top))``,
+        both in the dtype that sums run in.
+        """
+        ...
+
+    def attention_backward(
+        self, grad: Tensor, features: Tensor, vectors: Tensor, shift: Tensor, total: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of features and vectors, in their dtypes, from ``grad (B, K, D)``."""
+        ...
+
+
+def semantic_attention(features: Tensor, vectors: Tensor, *, form: Form = "auto") -> Tensor:
     """Pool image features once per semantic vector, each channel looking where it agrees with that vector.
 
     Args:
-        features: ``(B, N, D)`` image features at N positions.
+        features: ``(B, N, D)`` image features at N positions, any strides.
         vectors: ``(K, D)`` label and group semantics.
+        form: which implementation; ``auto`` takes the fastest that can run here, the others are for comparison.
 
     Returns:
-        ``(B, K, D)``, of the features' dtype; sums run in float32 (float64 for float64 features).
+        ``(B, K, D)``, of the features' dtype; sums run in float32 (float64 for float64 features). A NaN shows in its
+        image and channel, and nowhere else.
 
     Raises:
         ShapeError: the widths D differ, or an input has another number of dimensions, or N is zero.
+        TypeError: a fused form was asked for by name, and does not serve this dtype or device.
+        ImportError: a fused form was asked for by name, and cannot be loaded.
 
     Example:
         >>> semantic_attention(torch.zeros(2, 49, 8), torch.ones(5, 8)).shape
         torch.Size([2, 5, 8])
     """
+    if form == "reference":
+        return semantic_attention_reference(features, vectors)
     _check(features, vectors)
-    # A graph that is being traced or exported must see torch's own operations.
-    if features.device.type == "cpu" and features.dtype in _FUSED_DTYPES and not torch.compiler.is_compiling():
-        fused = _cpu_kernel()
-        if fused is not None:
-            return fused(features, vectors)
-    return semantic_attention_chunked(features, vectors)
-
-
-@functools.cache
-def _cpu_kernel() -> Callable[[Tensor, Tensor], Tensor] | None:
-    """The fused kernel, loaded (a second) or compiled (a few, once a machine) at first use; None if it cannot be."""
-    try:
-        from msrn.ops.cpu_kernel import fused_attention
-    except Exception as error:  # numba refuses in many ways: absent, too old for numpy, an LLVM that does not load
-        _log.warning("semantic attention runs in its chunked form, several times slower: no CPU kernel (%s)", error)
-        return None
-    return fused_attention
+    pooled: Tensor = torch.ops.msrn.semantic_attention(features, vectors, form)[0]
+    return pooled
 
 
 def semantic_attention_reference(features: Tensor, vectors: Tensor) -> Tensor:
@@ -83,113 +97,96 @@ def semantic_attention_reference(features: Tensor, vectors: Tensor) -> Tensor:
     return (weights * features[:, :, None, :]).sum(dim=1)  # (B, K, D)
 
 
-def semantic_attention_chunked(features: Tensor, vectors: Tensor, *, chunk_bytes: int | None = None) -> Tensor:
-    """The same numbers in bounded memory: the ``(K, N)`` products of a few channels at a time.
-
-    Args:
-        features: ``(B, N, D)``.
-        vectors: ``(K, D)``.
-        chunk_bytes: most bytes of products held at once, in the forward and in the backward pass; None takes
-            ``DEFAULT_CHUNK_BYTES`` of the device. At least one channel of one image is handled at a time.
-
-    Returns:
-        ``(B, K, D)``, of the features' dtype.
-
-    Raises:
-        ShapeError: as ``semantic_attention``.
-    """
-    _check(features, vectors)
-    limit = DEFAULT_CHUNK_BYTES.get(features.device.type, 64 * 2**20) if chunk_bytes is None else chunk_bytes
-    return _ChunkedAttention.apply(features, vectors, limit)
+# ---- one node for torch.compile, export and autograd, whoever computes it
 
 
-class _ChunkedAttention(torch.autograd.Function):
-    """Positions last and contiguous: ``x (B, D, N)``, ``q (D, K)``; every sum over N is a batched matrix product."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, vectors: Tensor, chunk_bytes: int) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            x, q = _channels_first(features, vectors)
-            peak = _largest_exponent(x, q)  # (B, D, K)
-            pooled = torch.empty_like(peak)
-            total = torch.empty_like(peak)
-            for images, channels in _chunks(x, q, chunk_bytes):
-                e = _exponentials(x[images, channels], q[channels], peak[images, channels])  # (b, d, K, N)
-                moments = e @ _powers(x[images, channels], 2)  # (b, d, K, 2): s0, s1
-                total[images, channels] = moments[..., 0]
-                pooled[images, channels] = moments[..., 1] / moments[..., 0]
-                del e  # or it would still be held while the next block is made
-        ctx.save_for_backward(features, vectors, pooled, total)
-        ctx.chunk_bytes = chunk_bytes
-        return pooled.transpose(1, 2).to(features.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        features, vectors, pooled, total = ctx.saved_tensors
-        with torch.autocast(features.device.type, enabled=False):
-            x, q = _channels_first(features, vectors)
-            peak = _largest_exponent(x, q)
-            grad = grad_output.transpose(1, 2).to(x.dtype)  # (B, D, K)
-            share = grad / total  # gradient over the softmax's denominator
-            # d out / d x[n] = w (1 + q (x - out)): one part that is constant over n, one that is linear in x[n].
-            constant = share * (1 - q * pooled)
-            linear = share * q
-            needs_vectors = ctx.needs_input_grad[1]
-            grad_x = torch.empty_like(x)
-            grad_q = torch.zeros_like(q)
-            for images, channels in _chunks(x, q, ctx.chunk_bytes):
-                block = x[images, channels]
-                e = _exponentials(block, q[channels], peak[images, channels])  # (b, d, K, N)
-                parts = torch.stack((constant[images, channels], linear[images, channels]), dim=2)  # (b, d, 2, K)
-                base, slope = (parts @ e).unbind(dim=2)  # (b, d, N) each
-                grad_x[images, channels] = base + slope * block
-                if needs_vectors:
-                    square = (e @ block.square().unsqueeze(-1)).squeeze(-1)  # (b, d, K): sum e x^2
-                    variance = square / total[images, channels] - pooled[images, channels].square()
-                    grad_q[channels] += (grad[images, channels] * variance).sum(dim=0)
-                del e
-        grad_features = grad_x.transpose(1, 2).to(features.dtype) if ctx.needs_input_grad[0] else None
-        grad_vectors = grad_q.transpose(0, 1).to(vectors.dtype) if needs_vectors else None
-        return grad_features, grad_vectors, None
+@torch.library.custom_op("msrn::semantic_attention", mutates_args=())
+def _forward(features: Tensor, vectors: Tensor, form: str) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = _kernel(form, features, vectors)
+    pooled, shift, total = kernel.attention_forward(features, vectors)
+    return pooled.contiguous(), shift, total
 
 
-def _channels_first(features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """``(B, N, D), (K, D)`` to ``(B, D, N), (D, K)``, contiguous, in the dtype that sums run in."""
-    dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
-    return features.transpose(1, 2).to(dtype).contiguous(), vectors.transpose(0, 1).to(dtype).contiguous()
+@torch.library.custom_op("msrn::semantic_attention_backward", mutates_args=())
+def _backward(
+    grad: Tensor, features: Tensor, vectors: Tensor, shift: Tensor, total: Tensor, form: str
+) -> tuple[Tensor, Tensor]:
+    kernel = _kernel(form, features, vectors)
+    return kernel.attention_backward(grad, features, vectors, shift, total)
 
 
-def _largest_exponent(x: Tensor, q: Tensor) -> Tensor:
-    """The largest ``x[n] * q`` over positions, in closed form: ``(B, D, K)``."""
-    low, high = x.amin(dim=-1, keepdim=True), x.amax(dim=-1, keepdim=True)  # (B, D, 1)
-    return torch.where(q >= 0, high, low) * q
+@_forward.register_fake
+def _(features: Tensor, vectors: Tensor, form: str) -> tuple[Tensor, Tensor, Tensor]:
+    (images, _positions, width), count = features.shape, vectors.shape[0]
+    sums = features.new_empty((images, width, count), dtype=_sum_dtype(features))
+    return features.new_empty((images, count, width)), sums, torch.empty_like(sums)
 
 
-def _exponentials(x: Tensor, q: Tensor, peak: Tensor) -> Tensor:
-    """``exp(x q - peak)`` of a block: ``(b, d, N), (d, K), (b, d, K)`` to ``(b, d, K, N)``, at most 1."""
-    batch, width, positions = x.shape
-    rows = batch * width
-    vectors = q.expand(batch, *q.shape).reshape(rows, -1, 1)
-    product = torch.baddbmm(peak.reshape(rows, -1, 1), vectors, x.reshape(rows, 1, positions), beta=-1)
-    return product.exp_().view(batch, width, -1, positions)
+@_backward.register_fake
+def _(
+    grad: Tensor, features: Tensor, vectors: Tensor, shift: Tensor, total: Tensor, form: str
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(features), torch.empty_like(vectors)
 
 
-def _powers(x: Tensor, count: int) -> Tensor:
-    """``(b, d, N)`` to ``(b, d, N, count)``: 1, x, x^2 ..."""
-    return torch.stack([x.pow(exponent) for exponent in range(count)], dim=-1)
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    features, vectors, ctx.form = inputs
+    _pooled, shift, total = output
+    ctx.mark_non_differentiable(shift, total)
+    ctx.save_for_backward(features, vectors, shift, total)
 
 
-def _chunks(x: Tensor, q: Tensor, chunk_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of images and channels whose products ``(b, d, K, N)`` fit into ``chunk_bytes``."""
-    batch, width, positions = x.shape
-    row_bytes = q.shape[1] * positions * x.element_size()
-    rows = max(1, chunk_bytes // max(1, row_bytes))  # channels of one image at a time
-    images = max(1, min(batch, rows // max(1, width)))
-    channels = max(1, min(width, rows // images))
-    for first_image in range(0, batch, images):
-        for first_channel in range(0, width, channels):
-            yield slice(first_image, first_image + images), slice(first_channel, first_channel + channels)
+def _gradients(ctx: Any, grad: Tensor, _shift: Tensor, _total: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    grad_features, grad_vectors = torch.ops.msrn.semantic_attention_backward(grad, *ctx.saved_tensors, ctx.form)
+    wanted = ctx.needs_input_grad
+    return grad_features if wanted[0] else None, grad_vectors if wanted[1] else None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_save)
+
+
+@register_flop_formula(torch.ops.msrn.semantic_attention)
+def _forward_flops(features: Any, vectors: Any, *_: Any, **__: Any) -> int:
+    """Per image, vector, channel and position: a difference, a product, an exponential (as one), a sum, a fused one."""
+    (images, positions, width), count = features, vectors[0]
+    return 6 * images * positions * width * count
+
+
+@register_flop_formula(torch.ops.msrn.semantic_attention_backward)
+def _backward_flops(_grad: Any, features: Any, vectors: Any, *_: Any, **__: Any) -> int:
+    """The exponential again, and two fused sums."""
+    (images, positions, width), count = features, vectors[0]
+    return 11 * images * positions * width * count
+
+
+def _kernel(form: str, features: Tensor, vectors: Tensor) -> Kernel:
+    """The module that computes: the one asked for, or the fastest that can."""
+    if form == "chunked":
+        return chunked
+    device = features.device.type
+    fused = {"cpu": "numba", "cuda": "triton"}.get(device) if features.dtype in FUSED_DTYPES else None
+    if form == "auto":
+        return (fused and _loaded(fused)) or chunked
+    if form != fused or vectors.device != features.device:
+        raise TypeError(
+            f"form {form!r} serves float32, bfloat16 and float16 on a {'CPU' if form == 'numba' else 'GPU'}, "
+            f"got features of {features.dtype} on {features.device} and vectors on {vectors.device}"
+        )
+    return importlib.import_module(MODULES[form])
+
+
+@functools.cache
+def _loaded(form: str) -> Kernel | None:
+    """A fused kernel, loaded (a second) or compiled (a few, once a machine) at first use; None if it cannot be."""
+    try:
+        return importlib.import_module(MODULES[form])
+    except Exception as error:  # numba refuses in many ways: absent, too old for numpy, an LLVM that does not load
+        _log.warning("semantic attention runs in its chunked form, several times slower: no %s (%s)", form, error)
+        return None
+
+
+def _sum_dtype(features: Tensor) -> torch.dtype:
+    return torch.float64 if features.dtype == torch.float64 else torch.float32
 
 
 def _check(features: Tensor, vectors: Tensor) -> None:
