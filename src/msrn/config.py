@@ -28,12 +28,27 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class ReaderSettings(_Frozen):
+    """How the files of a data set are to be understood, where a format leaves a choice."""
+
+    images: str = Field("", description="folder of the pictures, below data.root; empty: the format's usual place")
+    without_labels: Literal["auto", "keep", "drop"] = Field(
+        "auto", description="pictures without any label; auto: the format's protocol (COCO and NUS-WIDE drop them)"
+    )
+    crowd: Literal["count", "skip"] = Field("count", description="COCO: do crowd regions count as the label?")
+    order: Literal["name", "id"] = Field("name", description="columns by label name, or by the format's own numbers")
+    image_column: str = Field("", description="tables: column of the pictures; empty: a usual name, or the first")
+    label_column: str = Field("", description="tables: column of the labels; empty: a usual name, or all others")
+    delimiter: str = Field("", description="tables: between labels of one cell; empty: the first of | ; , that occurs")
+
+
 class DataSettings(_Frozen):
     """Which pictures and labels, and how a picture becomes a tensor."""
 
     format: Literal["voc", "table", "manifest", "scenes"] = Field(
         "table", description="layout of the data set: a reader's name"
     )
+    reader: ReaderSettings = ReaderSettings()
     root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
     train: str = Field("train", description="training split: a table or manifest file, or a split's name")
     val: str = Field(

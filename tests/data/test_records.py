@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from msrn.config import DataSettings
 from msrn.data import READERS
 from msrn.data.records import DIFFICULT, NEGATIVE, POSITIVE, UNKNOWN, Manifest, Record
 from msrn.errors import DataError
@@ -148,10 +149,10 @@ def test_verify_names_every_picture_that_cannot_be_read(tmp_path: Path) -> None:
 def test_the_manifest_reader_binds_to_a_label_set_by_name_and_refuses_another_one(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     manifest(tmp_path, Record("a.jpg", ("dog",))).write(path)
-    turned = READERS["manifest"]("", str(path), LabelSpace(["sofa", "dog", "cat"]))
+    turned = READERS["manifest"](DataSettings(), str(path), LabelSpace(["sofa", "dog", "cat"]))
     assert turned.codes().tolist() == [[0, 1, 0]]
     with pytest.raises(DataError) as caught:
-        READERS["manifest"]("", str(path), LabelSpace(["cat", "dog", "bird"]))
+        READERS["manifest"](DataSettings(), str(path), LabelSpace(["cat", "dog", "bird"]))
     assert {problem.message for problem in caught.value.problems} == {
         "label 'sofa' is not in the label set",
         "the manifest lacks label 'bird'",

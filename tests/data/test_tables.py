@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from msrn.config import DataSettings
 from msrn.data import READERS
 from msrn.data.records import Manifest, Record
 from msrn.data.tables import read_table
@@ -100,7 +101,7 @@ def test_columns_follow_the_label_set_that_is_passed(folder: Path) -> None:
 def test_the_reader_finds_tables_below_the_root_and_pictures_relative_to_it(folder: Path) -> None:
     (folder / "lists").mkdir()
     table(folder / "lists", "image,labels\na.jpg,cat\n")
-    data = READERS["table"](str(folder), "lists/train.csv", None)
+    data = READERS["table"](DataSettings(root=str(folder)), "lists/train.csv", None)
     assert (data.path(0), data.split) == (folder / "a.jpg", "train")
 
 

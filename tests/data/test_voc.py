@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from msrn.config import DataSettings
 from msrn.data import READERS
 from msrn.data.records import Record
 from msrn.data.voc import read_voc
@@ -55,7 +56,7 @@ EXPECTED = (
 
 @pytest.mark.parametrize("up", [0, 1, 2])
 def test_lists_are_read_from_the_folder_its_parent_or_the_one_above(voc: Path, up: int) -> None:
-    data = READERS["voc"](str([voc, *voc.parents][up]), "train", None)
+    data = READERS["voc"](DataSettings(format="voc", root=str([voc, *voc.parents][up])), "train", None)
     assert data.records == EXPECTED
     assert data.labels.names == ("cat", "dog")
     assert (data.split, data.source, data.path(0).is_file()) == ("train", "VOC2007 train", True)
@@ -152,7 +153,7 @@ def test_a_folder_that_is_no_voc_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="VOCdevkit"):
         read_voc(tmp_path, "train")
     with pytest.raises(DataError, match=r"data\.root"):
-        READERS["voc"]("", "train", None)
+        READERS["voc"](DataSettings(format="voc"), "train", None)
 
 
 def test_two_years_need_a_choice(voc: Path) -> None:

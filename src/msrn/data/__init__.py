@@ -1,7 +1,7 @@
 """Which data sets can be read? A new format is one function in a file of its own, and one entry here.
 
-A reader takes ``(root, split, labels)``: the folder of settings ``data.root`` (may be empty), the split's name or file,
-and the label space to bind to (None: what the split names). It returns a ``Manifest`` and opens no picture.
+A reader takes ``(data, split, labels)``: the settings, of which it reads ``root`` and ``reader``; the split's name or
+file; and the label space to bind to (None: what the split names). It returns a ``Manifest`` and opens no picture.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from msrn.config import DataSettings
 from msrn.data.records import Manifest
 from msrn.data.tables import read_table
 from msrn.data.voc import read_voc
@@ -18,13 +19,20 @@ from msrn.labels.space import LabelSpace
 __all__ = ["READERS"]
 
 
-def _table(root: str, split: str, labels: LabelSpace | None) -> Manifest:
-    return read_table(_file(root, split), labels, root=root or None)
+def _table(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_table(
+        _file(data.root, split),
+        labels,
+        root=data.root or None,
+        image_column=data.reader.image_column or None,
+        label_column=data.reader.label_column or None,
+        delimiter=data.reader.delimiter or None,
+    )
 
 
-def _manifest(root: str, split: str, labels: LabelSpace | None) -> Manifest:
-    path = _file(root, split)
-    manifest = Manifest.read(path, root=root or None)
+def _manifest(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    path = _file(data.root, split)
+    manifest = Manifest.read(path, root=data.root or None)
     if labels is None:
         return manifest
     where = f"{path}, line 1"
@@ -38,14 +46,18 @@ def _manifest(root: str, split: str, labels: LabelSpace | None) -> Manifest:
     return Manifest(manifest.records, labels, manifest.split, manifest.root, manifest.source)
 
 
-def _voc(root: str, split: str, labels: LabelSpace | None) -> Manifest:
-    if not root:
-        raise DataError("no folder is set for format voc", "data.root", "pass --data.root VOCdevkit")
-    return read_voc(root, split, labels)
+def _voc(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_voc(_root(data), split, labels)
 
 
-def _scenes(root: str, split: str, labels: LabelSpace | None) -> Manifest:
-    return read_table(Path(root) / f"{split}.csv", labels)
+def _scenes(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_table(Path(data.root) / f"{split}.csv", labels)
+
+
+def _root(data: DataSettings) -> str:
+    if not data.root:
+        raise DataError(f"no folder is set for format {data.format}", "data.root", "pass --data.root FOLDER")
+    return data.root
 
 
 def _file(root: str, split: str) -> Path:
@@ -54,7 +66,7 @@ def _file(root: str, split: str) -> Path:
     return Path(root) / path if root and not path.exists() and (Path(root) / path).exists() else path
 
 
-READERS: dict[str, Callable[[str, str, LabelSpace | None], Manifest]] = {
+READERS: dict[str, Callable[[DataSettings, str, LabelSpace | None], Manifest]] = {
     "voc": _voc,
     "table": _table,
     "manifest": _manifest,

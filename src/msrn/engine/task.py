@@ -103,7 +103,7 @@ def read_split(settings: Settings, which: str, labels: LabelSpace | None) -> Man
     split = getattr(data, which)
     if not split or split == "none":
         raise ConfigError(f"no {which} split is set", where=f"data.{which}", hint=f"pass --data.{which}")
-    return READERS[data.format](data.root, split, labels)
+    return READERS[data.format](data, split, labels)
 
 
 def label_side(train: Manifest, settings: LabelSettings, seed: int) -> tuple[WordVectors, LabelGraph]:
