@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from msrn.config import Settings
+import torch
+
+from msrn.config import ModelSettings, Settings
+from msrn.engine.summary import short_count
 from msrn.engine.task import label_side, read_labels_and_train
+from msrn.models.msrn import FlattenHead, PerLabelHead
+from msrn.models.semantics import num_groups_for
 
 __all__ = ["describe_labels"]
 
@@ -27,4 +32,21 @@ def describe_labels(settings: Settings) -> str:
     lines += [f"  {source:{width}} -> {target:{width}}  {share:.2f}" for source, target, share in graph.edges()]
     if graph.isolated:
         lines += ["", f"without any edge: {', '.join(graph.isolated)}"]
+    if settings.model.name == "msrn":
+        lines += ["", _head_line(settings.model, len(train.labels))]
     return "\n".join(lines)
+
+
+def _head_line(settings: ModelSettings, labels: int) -> str:
+    """How many weights the head takes for this number of labels, and how many the other would."""
+    channels = settings.width * len(settings.taps)
+    with torch.device("meta"):  # shapes alone: the flatten head may take gigabytes
+        heads = {
+            "flatten": FlattenHead(
+                num_labels=labels, num_groups=num_groups_for(labels, settings.group_ratio), channels=channels
+            ),
+            "per_label": PerLabelHead(num_labels=labels, channels=channels),
+        }
+    counts = {name: short_count(sum(weight.numel() for weight in head.parameters())) for name, head in heads.items()}
+    other = next(name for name in counts if name != settings.head)
+    return f"head: {settings.head}, {counts[settings.head]} weights; --model.head {other} has {counts[other]}"

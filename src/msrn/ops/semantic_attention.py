@@ -179,7 +179,10 @@ def _kernel(form: str, features: Tensor, vectors: Tensor) -> Kernel:
 def _loaded(form: str) -> Kernel | None:
     """A fused kernel, loaded (a second) or compiled (a few, once a machine) at first use; None if it cannot be."""
     try:
-        return importlib.import_module(MODULES[form])
+        kernel: Kernel = importlib.import_module(MODULES[form])
+        if form == "triton":  # it compiles at the first launch, and may miss a compiler or know no such GPU
+            kernel.attention_forward(torch.zeros(1, 1, 1, device="cuda"), torch.zeros(1, 1, device="cuda"))
+        return kernel
     except Exception as error:  # numba refuses in many ways: absent, too old for numpy, an LLVM that does not load
         _log.warning("semantic attention runs in its chunked form, several times slower: no %s (%s)", form, error)
         return None
