@@ -1,4 +1,4 @@
-# make demo · make test · make check · make lock: everything else is set up by these on a fresh machine.
+# make demo · make test · make check · make bench · make lock: everything else is set up by these on a fresh machine.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Compiled modules are kept even where a machine forbids it: without them every process spends seconds on torch alone.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check lock clean
+.PHONY: demo test check bench lock clean
 
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
@@ -17,10 +17,13 @@ test: $(STAMP)  # each test process keeps to one thread: two that share cores sl
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
-	$(VENV)/bin/ruff check src tests examples
-	$(VENV)/bin/ruff format --check src tests examples
+	$(VENV)/bin/ruff check src tests examples benchmarks
+	$(VENV)/bin/ruff format --check src tests examples benchmarks
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a table, writes benchmarks/results.md
+	$(VENV)/bin/python benchmarks/run.py
 
 # Exact versions and hashes; installed once, and again only when the lock or the project's metadata change.
 $(STAMP): requirements.lock pyproject.toml

@@ -1,0 +1,150 @@
+"""What does MSRN cost beside its backbone, in inference and in training, and what would the plain operator cost?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from timing import Run, Times, mebibytes, peak_memory, ratio, side_by_side
+from torch import Tensor
+
+from msrn.config import ModelSettings, Settings, load_settings, preset
+from msrn.engine.optim import build_optimizer, freeze_backbone, hold_norms
+from msrn.losses import soft_margin
+from msrn.models import Tagger, build_model
+from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
+
+
+def build(settings: ModelSettings, labels: int) -> Tagger:
+    """A network with random weights: speed does not depend on them."""
+    torch.manual_seed(0)
+    settings = settings.model_copy(update={"weights": "none"})
+    generator = np.random.default_rng(0)
+    edges = (generator.random((labels, labels)) < 0.05) | np.eye(labels, dtype=bool)
+    model = build_model(
+        settings,
+        label_vectors=torch.from_numpy(generator.standard_normal((labels, 300)).astype(np.float32)),
+        adjacency=torch.from_numpy(edges.astype(np.float32)),
+        image_size=None,
+    )
+    return model.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def operator(form: str) -> Iterator[None]:
+    """MSRN with another form of its operator; ``none`` puts a mean over positions in its place."""
+    forms = {"auto": semantic_attention, "reference": semantic_attention_reference, "none": _mean}
+    with mock.patch("msrn.models.msrn.semantic_attention", forms[form]):
+        yield
+
+
+def _mean(features: Tensor, vectors: Tensor) -> Tensor:
+    return features.mean(dim=1, keepdim=True) * vectors
+
+
+def inference(images: int = 4, size: int = 448) -> list[dict[str, Any]]:
+    """MSRN-ResNet-101 with COCO's 80 labels, as published but for the head."""
+    image = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
+    settings = load_settings(preset("coco2014")).model
+    models = {head: build(settings.model_copy(update={"head": head}), 80).eval() for head in ("per_label", "flatten")}
+    for model in models.values():
+        model.fold()
+
+    def run(module: torch.nn.Module, form: str = "auto") -> None:
+        with torch.inference_mode(), operator(form):
+            module(image)
+
+    times = side_by_side(
+        {
+            "backbone": lambda: run(models["per_label"].backbone),
+            "per_label": lambda: run(models["per_label"]),
+            "flatten": lambda: run(models["flatten"]),
+            "plain": lambda: run(models["per_label"], "reference"),
+        }
+    )
+    what = f"MSRN-R101, COCO, {size} px, B={images}"
+    whole = f"{what}: whole network over its bare backbone"
+    return [
+        _row(f"{whole}, per-label head", times["per_label"], times["backbone"], at_most=1.10),
+        _row(f"{whole}, flatten head", times["flatten"], times["backbone"]),
+        _row(f"{what}: with the plain operator over ours", times["plain"], times["per_label"], at_least=1.35),
+    ]
+
+
+def training_resnet(images: int = 8, size: int = 224) -> list[dict[str, Any]]:
+    """A whole optimiser step of the COCO preset, with the per-label head."""
+    settings = load_settings(preset("coco2014"))
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"head": "per_label"})})
+    step = _training_step(build(settings.model, 80), settings, images, size, 80)
+
+    def run(form: str) -> None:
+        with operator(form):
+            step()
+
+    forms = ("auto", "reference", "none")
+    times = side_by_side({form: functools.partial(run, form) for form in forms})
+    memory = {form: peak_memory(functools.partial(run, form)) for form in forms}
+    ours, plain = (max(memory[form] - memory["none"], 0) for form in ("auto", "reference"))
+    what = f"training step, MSRN-R101, COCO, {size} px, B={images}"
+    return [
+        _row(f"{what}: with the plain operator over ours", times["reference"], times["auto"], at_least=1.0),
+        {
+            "what": f"{what}: extra memory of attention, plain over ours",
+            "slow": mebibytes(plain),
+            "fast": mebibytes(ours),
+            "ratio": plain / max(ours, 2**20),
+            "bar": 10,
+        },
+    ]
+
+
+def training_lite(images: int = 32, size: int = 224) -> list[dict[str, Any]]:
+    """A whole optimiser step of the preset voc2007_lite beside its baseline; and the same with nothing held fixed."""
+    rows = []
+    for freeze, told in ((0, "all layers trained"), (3, "stem and two stages fixed")):
+        steps: dict[str, Run] = {}
+        for name in ("msrn", "average_pool"):
+            settings = load_settings(preset("voc2007_lite"))
+            model = settings.model.model_copy(update={"name": name, "freeze": freeze, "freeze_norm": freeze > 0})
+            settings = settings.model_copy(update={"model": model})
+            steps[name] = _training_step(build(model, 20), settings, images, size, 20)
+        times = side_by_side(steps)
+        what = f"training step, Lite0, VOC, {size} px, B={images}, {told}: MSRN over average pool + linear"
+        rows.append(_row(what, times["msrn"], times["average_pool"], at_most=1.25))
+    return rows
+
+
+def _training_step(model: Tagger, settings: Settings, images: int, size: int, labels: int) -> Run:
+    freeze_backbone(model.backbone, settings.model.freeze)
+    model.train()
+    hold_norms(model.backbone, everywhere=settings.model.freeze_norm)
+    optimizer = build_optimizer(model, settings.optim)
+    image = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
+    target = (torch.rand(images, labels) < 0.1).float()
+
+    def step() -> None:
+        output = model(image)
+        (soft_margin(output.logits, target) + sum(output.aux.values())).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _row(what: str, slow: Times, fast: Times, **bar: float) -> dict[str, Any]:
+    return {"what": what, "slow": str(slow), "fast": str(fast), "ratio": ratio(slow, fast), **bar}
+
+
+def measure() -> list[dict[str, Any]]:
+    """All rows."""
+    return [*inference(), *training_resnet(), *training_lite()]
+
+
+if __name__ == "__main__":
+    for row in measure():
+        print(row)

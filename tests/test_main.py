@@ -1,0 +1,50 @@
+"""Does the program end as a program should, though it skips Python's own taking apart?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def program(*arguments: str, before: str = "pass", **options: object) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.argv = ['msrn', *{list(arguments)!r}]; {before}; from msrn.__main__ import run; run()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--version"], 0), (["--help"], 0), ([], 2), (["predict", "nowhere", "x.jpg"], 2)]
+)
+def test_exit_codes_are_those_of_the_command_line(arguments: list[str], code: int) -> None:
+    assert program(*arguments).returncode == code
+    assert subprocess.run([sys.executable, "-m", "msrn", *arguments], capture_output=True).returncode == code
+
+
+def test_everything_printed_arrives() -> None:
+    told = program("train", "--preset", "tiny", "--print_config")
+    assert told.returncode == 0
+    assert told.stdout.endswith("checkpoint_minutes: 10.0\n")
+
+
+def test_exit_handlers_run(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    program("--version", before=f"import atexit; atexit.register(lambda: open({str(mark)!r}, 'w').close())")
+    assert mark.exists()
+
+
+def test_an_error_of_ours_still_shows_its_trace() -> None:
+    broken = "import msrn.cli; msrn.cli.main = lambda: 1 / 0"
+    told = program("--version", before=broken)
+    assert told.returncode == 1
+    assert "ZeroDivisionError" in told.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    whole = [sys.executable, "-m", "msrn", "train", "--preset", "tiny", "--print_config"]
+    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
