@@ -22,7 +22,7 @@ check: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a table, writes benchmarks/results.md
+bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a table, writes docs/benchmarks.md
 	$(VENV)/bin/python benchmarks/run.py
 
 # Exact versions and hashes; installed once, and again only when the lock or the project's metadata change.

@@ -1,4 +1,4 @@
-"""All benchmarks, one table: ``make bench`` prints it, and writes ``results.json``, ``results.md`` and a plot.
+"""All benchmarks, one table: ``make bench`` prints it, and writes ``results.json`` and ``docs/benchmarks.md``.
 
 Run it on a machine that does nothing else. Each group runs in a process of its own, so that none finds memory or caches
 as another left them.
@@ -19,12 +19,13 @@ from typing import Any
 GROUPS = ("attention", "network", "predict", "loader")
 """Modules beside this one; each has ``measure()``, which gives rows."""
 OUT = Path(__file__).parent
+DOCS = OUT.parent / "docs"
 
 
 def main() -> None:
     """Run the groups asked for and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("groups", nargs="*", default=[*GROUPS, "growth"], choices=[*GROUPS, "growth", "report"])
+    parser.add_argument("groups", nargs="*", help="attention, network ...; report: write the page again; none: all")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -32,7 +33,7 @@ def main() -> None:
         return
     path = OUT / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for group in asked.groups:
+    for group in asked.groups or [*GROUPS, "growth"]:
         if group != "report":
             print(f"{group} (load of the machine: {os.getloadavg()[0]:.1f})", file=sys.stderr)
             command = [sys.executable, __file__, "--child", group]
@@ -40,9 +41,9 @@ def main() -> None:
             results[group] = json.loads(found.stdout.splitlines()[-1]) | {"date": f"{date.today()}"}
         _write(path, json.dumps(results, indent=1) + "\n")
     text = report(results)
-    _write(OUT / "results.md", text)
+    _write(DOCS / "benchmarks.md", text)
     if "growth" in results:
-        plot(results["growth"]["rows"], OUT.parent / "docs" / "images" / "attention_growth.png")
+        plot(results["growth"]["rows"], DOCS / "images" / "attention_growth.png")
     print(text)
 
 
@@ -84,7 +85,12 @@ def report(results: dict[str, Any]) -> str:
     if "growth" in results:
         growth_table = importlib.import_module("attention").growth_table
         lines += ["", "## How the cost of attention grows: forward and backward, D = 512", ""]
+        lines += ["![Seconds over labels, positions and images for three forms](images/attention_growth.png)", ""]
         lines += [growth_table(results["growth"]["rows"])]
+    lines += [
+        "",
+        "Next: [Semantic attention](concepts/semantic-attention.md), which says why the fused forms can be so cheap.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -143,6 +143,9 @@ def test_every_kind_of_setting_can_be_given_as_a_flag(capsys: Capture) -> None:
         (["train", "--preset", "tiny", "--data.train", "gone.csv"], ["gone.csv"]),
         (["train", "--preset", "voc2007"], ["no folder is set for format voc", "--data.root"]),
         (["labels", "--preset", "tiny", "--data.train", "gone.csv"], ["gone.csv"]),
+        (["summary", "--preset", "voc2007"], ["number of labels is not known", "data.root", "--num_labels N"]),
+        (["summary", "gone"], ["expected a bundle", "gone"]),
+        (["summary", "--preset", "tiny", "--num_labels", "1"], ["at least two labels, got 1"]),
         (["evaluate", "gone"], ["expected a bundle", "gone"]),
         (["evaluate"], ["bundle", "see msrn evaluate --help"]),
         (["predict", "gone", "a.jpg"], ["expected a bundle", "gone"]),
@@ -210,6 +213,35 @@ def test_predict_shows_at_least_one_label_when_asked_for_the_best(
     capsys: Capture, tiny_run: Path, scenes: Path, top: str
 ) -> None:
     assert "top" in wrong(capsys, "predict", str(tiny_run), str(scenes / "images" / "test"), f"--top={top}")
+
+
+def test_summary_tells_the_cost_of_a_bundle_and_of_a_network_before_there_is_data(
+    capsys: Capture, tiny_run: Path
+) -> None:
+    assert main(["summary", str(tiny_run), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["labels"] == len(json.loads((tiny_run / "bundle" / "bundle.json").read_text())["labels"])
+    planned = ["--preset=tiny", "--num_labels=4", "--model.head=flatten", "--data.batch_size=2"]
+    assert main(["summary", *planned]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "msrn, head flatten, on test_resnet: 4 labels" in out
+    assert "train, 2 images" in out
+
+
+@pytest.mark.parametrize(("head", "other"), [("flatten", "per_label"), ("per_label", "flatten")])
+def test_labels_ends_with_the_weights_of_both_heads(capsys: Capture, scenes: Path, head: str, other: str) -> None:
+    data = ["--data.format=scenes", f"--data.root={scenes}"]
+    assert main(["labels", "--preset=tiny", *data, f"--model.head={head}", "--model.width=512"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    labels = int(out[0].split()[0])
+    groups = labels // 5
+    weights = {
+        "flatten": (labels + groups) * 3 * 512 * 2048 + 2048 + 2048 * labels + labels,
+        "per_label": labels * 2 * 3 * 512 + labels,
+    }
+    told = {name: f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k" for name, count in weights.items()}
+    assert out[-1] == f"head: {head}, {told[head]} weights; --model.head {other} has {told[other]}"
 
 
 def test_predict_without_any_picture_says_so(capsys: Capture, tiny_run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from msrn.cli import COMMANDS, SECTIONS, _parser, _settings
 from msrn.config import preset_names
+from msrn.data_cli import DATA_COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -54,7 +55,8 @@ def commands(path: Path) -> list[list[str]]:
 def flags() -> frozenset[str]:
     """Every option of every command."""
     shared = {f"--{name}.{field}" for name, section in SECTIONS.items() for field in section.model_fields}
-    own = re.findall(r'"(--\w+)"', (ROOT / "src/msrn/cli.py").read_text(encoding="utf-8"))
+    files = [ROOT / "src/msrn" / name for name in ("cli.py", "data_cli.py")]
+    own = [flag for file in files for flag in re.findall(r'"(--\w+)"', file.read_text(encoding="utf-8"))]
     return frozenset(shared | set(own) | {"--help"})
 
 
@@ -72,6 +74,9 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
 def test_every_command_line_is_accepted_by_the_parser(path: Path) -> None:
     parser = _parser()
     for words in commands(path):
+        if words[:1] == ["data"] and len(words) == 2:  # as below
+            assert words[1] in DATA_COMMANDS, words
+            continue
         if len(words) < 2:  # a command that is only mentioned
             assert set(words) <= COMMANDS.keys(), words
             continue

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from msrn.config import (
     preset_names,
     read_yaml,
 )
+from msrn.data_cli import add_data_parsers
 from msrn.errors import ConfigError, MsrnError, did_you_mean
 
 __all__ = ["main"]
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     command = args.subcommand
     given = args[command]
-    debug = bool(given.pop("debug", False))
+    innermost = given[given.subcommand] if given.get("subcommand") else given
+    debug = bool(innermost.pop("debug", False))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("timm", "matplotlib", "PIL", "numba", "lightning_fabric", "httpx", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -142,7 +144,12 @@ def _predict(args: Namespace) -> int:
     from msrn.inference.predictor import Predictor
     from msrn.inference.write import write_predictions
 
-    predictor = Predictor.load(args.bundle, device=args.get("device", "auto"), threshold=args.get("threshold"))
+    predictor = Predictor.load(
+        args.bundle,
+        device=args.get("device", "auto"),
+        threshold=args.get("threshold"),
+        optimize=args.get("optimize", False),
+    )
     predictions = predictor.predict(args.files, batch_size=args.get("batch_size", 32), workers=args.get("workers", 2))
     done, broken = write_predictions(
         predictions, sys.stdout, form=args.get("format", "table"), labels=predictor.labels, top=args.get("top")
@@ -165,7 +172,37 @@ def _labels(args: Namespace) -> int:
     return 0
 
 
-COMMANDS = {"demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "labels": _labels}
+def _data(args: Namespace) -> int:
+    from msrn.data_cli import DATA_COMMANDS
+
+    given = args[args.subcommand]
+    settings = _settings(given)
+    if "print_config" in given:
+        return _print_config(settings)
+    return DATA_COMMANDS[args.subcommand](given, settings)
+
+
+def _summary(args: Namespace) -> int:
+    bundle = args.get("bundle")
+    settings = _settings(args, _bundle_settings(Path(bundle)) if bundle else None)
+    if "print_config" in args:
+        return _print_config(settings)
+    from msrn.engine.summary import summarize, summary_json, summary_text
+
+    summary = summarize(settings, bundle=bundle, num_labels=args.get("num_labels"))
+    print(summary_json(summary) if args.get("json") else summary_text(summary))
+    return 0
+
+
+COMMANDS = {
+    "demo": _demo,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "labels": _labels,
+    "data": _data,
+    "summary": _summary,
+}
 
 
 def _told(error: Exception, arguments: Sequence[str]) -> MsrnError:
@@ -236,31 +273,43 @@ def _parser() -> ArgumentParser:
     evaluate.add_argument("--out", type=str, help="JSON file to write; default: beside the bundle")
     commands.add_subcommand("evaluate", evaluate, help="judge a bundle on a labelled set of pictures")
 
-    predict = _command("Tag pictures: one row each, in order. Folders are looked into.")
+    predict = _command("Tag pictures: one row each, in order. Folders, tar and parquet files are looked into.")
     predict.add_argument("bundle", type=str, help="bundle or run folder")
-    predict.add_argument("files", type=str, nargs="+", help="pictures and folders")
+    predict.add_argument("files", type=str, nargs="+", help="pictures, folders, tar shards and parquet files")
     predict.add_argument(
         "--format", type=Literal["table", "json", "csv"], default="table", help="json: one object a line"
     )
     predict.add_argument("--threshold", type=float, help="probability for all labels; default: the bundle's, per label")
     predict.add_argument("--top", type=int, help="show only the best labels, this many; default: all in json and csv")
     predict.add_argument("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute")
+    predict.add_argument("--optimize", action="store_true", help="try faster forms of the network on the first batch")
     predict.add_argument("--batch_size", type=int, default=32, help="pictures at a time")
     predict.add_argument("--workers", type=int, default=2, help="threads that read pictures")
     commands.add_subcommand("predict", predict, help="tag pictures with a bundle")
 
     labels = _command("Show how label names were found among the word vectors, and the label graph.", settings=True)
     commands.add_subcommand("labels", labels, help="show word vectors and the label graph of a labelled set")
+
+    data = ArgumentParser(description="Look after labelled sets of pictures.", exit_on_error=False)
+    commands.add_subcommand("data", data, help="convert and split labelled sets of pictures")
+
+    summary = _command("Show what a model costs: parameters, FLOPs and memory, by part. Nothing is run.", settings=True)
+    summary.add_argument("bundle", type=str, nargs="?", help="bundle or run folder; none: the model of the settings")
+    summary.add_argument("--num_labels", type=int, help="number of labels, where no data are at hand to count them")
+    summary.add_argument("--json", action="store_true", help="one JSON object, in bytes and FLOPs, in place of tables")
+    commands.add_subcommand("summary", summary, help="show parameters, FLOPs and memory of a model, by part")
+
+    add_data_parsers(data, _command)  # after all others: the parser wants its levels in order
     return parser
 
 
-def _command(description: str, *, settings: bool = False) -> ArgumentParser:
+def _command(description: str, *, settings: bool = False, sections: Iterable[str] = SECTIONS) -> ArgumentParser:
     parser = ArgumentParser(description=description, exit_on_error=False)
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     if settings:
         parser.add_argument("--preset", type=str, help=f"recipe to start from: {', '.join(preset_names())}")
         parser.add_argument("--config", type=str, help="YAML file of settings, over the preset")
         parser.add_argument("--print_config", type=str, nargs="?", help="print the resolved settings and stop")
-        for name, section in SECTIONS.items():
-            parser.add_class_arguments(section, name)
+        for name in sections:
+            parser.add_class_arguments(SECTIONS[name], name)
     return parser

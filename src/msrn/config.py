@@ -37,20 +37,26 @@ class ReaderSettings(_Frozen):
     )
     crowd: Literal["count", "skip"] = Field("count", description="COCO: do crowd regions count as the label?")
     order: Literal["name", "id"] = Field("name", description="columns by label name, or by the format's own numbers")
-    image_column: str = Field("", description="tables: column of the pictures; empty: a usual name, or the first")
-    label_column: str = Field("", description="tables: column of the labels; empty: a usual name, or all others")
-    delimiter: str = Field("", description="tables: between labels of one cell; empty: the first of | ; , that occurs")
+    image_column: str = Field(
+        "", description="tables, parquet: column of the pictures; empty: a usual name, or the first"
+    )
+    label_column: str = Field(
+        "", description="tables, parquet, shards: column or field of the labels; empty: a usual name, or all others"
+    )
+    delimiter: str = Field(
+        "", description="between labels of one cell; empty: the first of | ; , that occurs (text files: a comma)"
+    )
 
 
 class DataSettings(_Frozen):
     """Which pictures and labels, and how a picture becomes a tensor."""
 
-    format: Literal["voc", "table", "manifest", "scenes"] = Field(
+    format: Literal["voc", "table", "manifest", "scenes", "folders", "textfiles", "parquet", "webdataset"] = Field(
         "table", description="layout of the data set: a reader's name"
     )
     reader: ReaderSettings = ReaderSettings()
     root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
-    train: str = Field("train", description="training split: a table or manifest file, or a split's name")
+    train: str = Field("train", description="training split: a file, folder or pattern, or a split's name")
     val: str = Field(
         "",
         description="validation split, as train; empty: a seeded part of the training split; none: train on all, "
@@ -68,6 +74,9 @@ class DataSettings(_Frozen):
     resize: Literal["squash", "crop"] = Field(
         "squash", description="evaluation: whole picture squashed, or centre crop"
     )
+    decode_margin: Annotated[float, Field(ge=0, le=16)] = Field(
+        2.0, description="JPEG is decoded at 1/2, 1/4 or 1/8 if both sides stay this many times image_size; 0: in full"
+    )
     augment: Literal["published", "modern", "light", "flip", "none"] = Field(
         "published", description="training transform"
     )
@@ -75,6 +84,10 @@ class DataSettings(_Frozen):
         16, description="pictures per optimiser step, over all processes and accumulation steps"
     )
     eval_batch_size: PositiveInt = Field(32, description="pictures per evaluation batch and process")
+    cache: str = Field("", description="folder that keeps decoded pictures, for slow disks and large files")
+    feature_cache: str = Field(
+        "", description="folder that keeps the features of a frozen backbone (model.freeze -1, augment none or flip)"
+    )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(2, description="loader processes; 0 loads in the main process")
 
 
@@ -175,6 +188,11 @@ class Settings(_Frozen):
             raise ValueError(
                 f"data.batch_size ({self.data.batch_size}) must be divisible by optim.accumulate x run.devices "
                 f"({self.optim.accumulate} x {self.run.devices})"
+            )
+        if self.data.feature_cache and (self.model.freeze != -1 or self.data.augment not in ("none", "flip")):
+            raise ValueError(
+                f"data.feature_cache needs features that never change: model.freeze -1 and data.augment none or flip, "
+                f"got {self.model.freeze} and {self.data.augment}"
             )
         return self
 

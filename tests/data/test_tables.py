@@ -73,6 +73,24 @@ def test_all_forms_say_the_same(folder: Path, name: str, text: str) -> None:
     assert data.records == EXPECTED
 
 
+def test_json_lines_may_speak_as_a_manifest_does(folder: Path) -> None:
+    rows = [
+        {"image": "a.jpg", "positives": ["cat"], "difficult": ["dog"]},
+        {"image": "b.jpg", "positives": [], "unknown": ["cat"]},
+        {"image": "c d.jpg"},
+    ]
+    data = read_table(table(folder, "\n".join(json.dumps(row) for row in rows), "t.jsonl"))
+    assert data.codes().tolist() == [[1, 2], [-1, 0], [-1, -1]]
+    for wrong in ({"positives": ["cat"], "unknown": ["cat"]}, {"positives": ["cat"], "difficult": "dog"}):
+        with pytest.raises(DataError, match=r"named twice|lists of label names"):
+            read_table(table(folder, json.dumps({"image": "a.jpg", **wrong}), "t.jsonl"))
+
+
+def test_a_label_may_be_called_positives(folder: Path) -> None:
+    data = read_table(table(folder, "image,positives,cat\na.jpg,1,0\nb.jpg,0,\n"))
+    assert (data.labels.names, data.codes().tolist()) == (("positives", "cat"), [[1, 0], [0, -1]])
+
+
 def test_one_column_of_ones_and_zeros_is_a_label_of_that_name(folder: Path) -> None:
     data = read_table(table(folder, "image,cat\na.jpg,1\nb.jpg,0\nc d.jpg,\n"))
     assert (data.labels.names, said(data)) == (("cat",), [("cat",), (), ()])

@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -202,6 +202,7 @@ def test_no_more_threads_run_than_torch_may_use(allowed: int, monkeypatch: pytes
         started.append(thread.name)
         start(thread)
 
+    monkeypatch.setattr(cpu_kernel, "_torch_pool", lambda: None)  # as where torch's own pool is not to be found
     monkeypatch.setattr(threading.Thread, "start", counted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: allowed)
     fused_attention(features, vectors)
@@ -209,6 +210,37 @@ def test_no_more_threads_run_than_torch_may_use(allowed: int, monkeypatch: pytes
     started.clear()
     fused_attention(features[:, :9, :2], vectors[:, :2])
     assert not started  # too little work to share
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(cpu_kernel._torch_pool() is None, reason="needs a torch built with GNU OpenMP")
+def test_torchs_own_threads_compute_the_same_bits_as_threads_of_python(
+    threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = draw(3, 784, 84, 16)
+    pool, teams = cpu_kernel._torch_pool(), []
+
+    def counted(function: int, job: int, size: int, flags: int) -> None:
+        teams.append(size)
+        pool(function, job, size, flags)
+
+    threads(3)
+    monkeypatch.setattr(cpu_kernel, "_torch_pool", lambda: counted)
+    ours = values_and_gradients(fused_attention, *inputs)
+    assert teams == [3, 3]
+    monkeypatch.setattr(cpu_kernel, "_torch_pool", lambda: None)
+    theirs = values_and_gradients(fused_attention, *inputs)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    threads(1)
+    monkeypatch.setattr(cpu_kernel, "_torch_pool", lambda: counted)
+    fused_attention(*inputs[:2])
+    assert teams == [3, 3]  # one thread needs no team
 
 
 def test_two_threads_may_call_at_once() -> None:

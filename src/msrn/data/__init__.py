@@ -7,10 +7,15 @@ file; and the label space to bind to (None: what the split names). It returns a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from msrn.config import DataSettings
+from msrn.data.containers import find_containers
+from msrn.data.folders import read_folders, read_textfiles
+from msrn.data.parquet import parquet_files, read_parquet
 from msrn.data.records import Manifest
+from msrn.data.shards import read_shards
 from msrn.data.tables import read_table
 from msrn.data.voc import read_voc
 from msrn.errors import DataError, Problem
@@ -20,7 +25,7 @@ __all__ = ["READERS"]
 
 
 def _table(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
-    return read_table(
+    manifest = read_table(
         _file(data.root, split),
         labels,
         root=data.root or None,
@@ -28,6 +33,7 @@ def _table(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifes
         label_column=data.reader.label_column or None,
         delimiter=data.reader.delimiter or None,
     )
+    return _kept(manifest, data)
 
 
 def _manifest(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
@@ -54,6 +60,37 @@ def _scenes(data: DataSettings, split: str, labels: LabelSpace | None) -> Manife
     return read_table(Path(data.root) / f"{split}.csv", labels)
 
 
+def _folders(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_folders(_below(data.root, split), labels)
+
+
+def _textfiles(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return _kept(read_textfiles(_below(data.root, split), labels, delimiter=data.reader.delimiter or None), data)
+
+
+def _parquet(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    manifest = read_parquet(
+        parquet_files(data.root, split),
+        labels,
+        split=Path(split).stem,
+        image_column=data.reader.image_column or None,
+        label_column=data.reader.label_column or None,
+        delimiter=data.reader.delimiter or None,
+    )
+    return _kept(manifest, data)
+
+
+def _webdataset(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    manifest = read_shards(
+        find_containers(data.root, split, (".tar",)),
+        labels,
+        split=Path(split).stem,
+        label_column=data.reader.label_column or None,
+        delimiter=data.reader.delimiter or None,
+    )
+    return _kept(manifest, data)
+
+
 def _root(data: DataSettings) -> str:
     if not data.root:
         raise DataError(f"no folder is set for format {data.format}", "data.root", "pass --data.root FOLDER")
@@ -66,9 +103,30 @@ def _file(root: str, split: str) -> Path:
     return Path(root) / path if root and not path.exists() and (Path(root) / path).exists() else path
 
 
+def _kept(manifest: Manifest, data: DataSettings) -> Manifest:
+    """The manifest, without pictures that are known to show no label if the settings say so."""
+    if data.reader.without_labels != "drop":
+        return manifest
+    records = tuple(r for r in manifest.records if r.positives or r.difficult or r.unknown)
+    if not records:
+        raise DataError("no picture has a label, and pictures without one are dropped", manifest.source)
+    dropped = len(manifest) - len(records)
+    return replace(manifest, records=records, source=f"{manifest.source}, pictures without labels dropped ({dropped})")
+
+
+def _below(root: str, split: str) -> Path:
+    """A split's folder: below the root, or else as it is named."""
+    path = Path(root) / split
+    return path if path.is_dir() else Path(split)
+
+
 READERS: dict[str, Callable[[DataSettings, str, LabelSpace | None], Manifest]] = {
     "voc": _voc,
     "table": _table,
     "manifest": _manifest,
     "scenes": _scenes,
+    "folders": _folders,
+    "textfiles": _textfiles,
+    "parquet": _parquet,
+    "webdataset": _webdataset,
 }

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from msrn.data.cache import PictureCache
 from msrn.data.records import Manifest
 from msrn.data.transforms import Transform, open_image
 from msrn.errors import DataError
 
-__all__ = ["ImageDataset", "evaluation_loader", "training_loader"]
+__all__ = ["ImageDataset", "evaluation_loader", "on_device", "training_loader"]
 
 
 class ImageDataset(Dataset[dict[str, Any]]):
@@ -28,13 +29,24 @@ class ImageDataset(Dataset[dict[str, Any]]):
         manifest: n records.
         transform: picture to ``(3, S, S)``.
         targets: ``(n, L)`` in {1, 0, nan}.
+        least_side: of pictures that are decoded smaller (``Preprocessing.least_side``).
+        cache: decoded pictures; None reads the files.
 
     An item is asked for by its position, or by (position, seed of its augmentation); it is a dict of ``image``,
     ``target (L,)`` and ``index``.
     """
 
-    def __init__(self, manifest: Manifest, transform: Transform, targets: np.ndarray) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        transform: Transform,
+        targets: np.ndarray,
+        *,
+        least_side: int = 0,
+        cache: PictureCache | None = None,
+    ) -> None:
         self.manifest, self.transform = manifest, transform
+        self.least_side, self.cache = least_side, cache
         self.targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
 
     def __len__(self) -> int:
@@ -42,7 +54,11 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = item if isinstance(item, tuple) else (item, None)
-        picture = open_image(self.manifest.path(index))
+        picture = (
+            self.cache.picture(index)
+            if self.cache
+            else open_image(self.manifest.path(index), least_side=self.least_side)
+        )
         if seed is None:
             image: Tensor = self.transform(picture)
         else:
@@ -97,6 +113,13 @@ def evaluation_loader(
     mine = list(range(rank, len(images), world_size))
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     return _loader(images, batches, workers)
+
+
+def on_device(image: Tensor | list[Tensor], device: torch.device) -> Any:
+    """A batch's pictures (or the taps that stand for them) on a device, channels last in memory."""
+    if isinstance(image, list):
+        return [on_device(features, device) for features in image]
+    return image.to(device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
 
 
 class _Batches(Sampler[Any]):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from msrn.data.containers import inside, read_inside
 from msrn.errors import DataError, LabelError, Problem
 from msrn.labels.space import LabelSpace
 
@@ -37,6 +38,8 @@ Difficult = Literal["positive", "negative", "ignore"]
 @dataclass(frozen=True, slots=True)
 class Record:
     """One picture: its path (absolute, or relative to the manifest's root) and label names by state.
+
+    A picture inside a tar shard or a parquet file is named as ``data.containers`` says: ``000.tar::dog/1.jpg``.
 
     Every label named in none of the three tuples is negative.
     """
@@ -64,8 +67,17 @@ class Manifest:
         return len(self.records)
 
     def path(self, index: int) -> Path:
-        """Where a picture lies."""
+        """Where a picture lies; ``open_image`` opens it, also inside a tar shard or a parquet file."""
         return self.root / self.records[index].image
+
+    def picture(self, index: int) -> Path | bytes:
+        """A picture as it was stored: its file's path, or the bytes that a container holds.
+
+        Raises:
+            DataError: the container is missing or damaged, or has no such member.
+        """
+        path = self.path(index)
+        return read_inside(path) if inside(path) else path
 
     def first(self, count: int) -> Manifest:
         """The first pictures, as a manifest."""
@@ -189,12 +201,14 @@ class Manifest:
 def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
     """Problems for pictures that are not there. ``images`` holds (path under root, where it is named).
 
-    Each folder is listed once, which is much quicker than asking for every file.
+    Each folder is listed once, which is much quicker than asking for every file. Of a picture inside a container, only
+    the container is looked for.
     """
     listed: dict[Path, set[str]] = {}
     problems = []
     for image, where in images:
-        path = root / image
+        place = inside(image)
+        path = root / (place[0] if place else image)
         folder = path.parent
         if folder not in listed:
             listed[folder] = _file_names(folder)

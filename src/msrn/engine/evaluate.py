@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from msrn.config import DataSettings, DifficultPolicy, Settings
-from msrn.data.dataset import ImageDataset, evaluation_loader
+from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
 from msrn.data.records import Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.checkpoint import bundle_folder, read_bundle, write_json
@@ -33,6 +33,7 @@ def score_split(
     *,
     settings: DataSettings,
     fabric: Fabric,
+    images: ImageDataset | None = None,
     title: str = "evaluate",
 ) -> np.ndarray:
     """Probabilities ``(n, L)`` of a split's pictures, in the manifest's order, on every process.
@@ -43,12 +44,15 @@ def score_split(
         preprocessing: how a picture becomes a tensor.
         settings: batch size and workers.
         fabric: says the device, the precision and the other processes; each scores an unpadded shard.
+        images: the split's pictures in another form, such as cached features; None reads the files.
         title: of the progress bar.
 
     Raises:
         DataError: a picture cannot be read. TrainingError: a score is not finite.
     """
-    images = ImageDataset(manifest, eval_transform(preprocessing), manifest.targets("negative"))
+    if images is None:
+        transform, targets = eval_transform(preprocessing), manifest.targets("negative")
+        images = ImageDataset(manifest, transform, targets, least_side=preprocessing.least_side)
     loader = evaluation_loader(
         images,
         batch_size=settings.eval_batch_size,
@@ -83,12 +87,12 @@ def _score(
     rows: list[np.ndarray] = []
     with progress_bar(title, total, shown=fabric.is_global_zero) as ticker:
         for batch in loader:
-            image = batch["image"].to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
+            image = on_device(batch["image"], fabric.device)
             with fabric.autocast():
                 logits = model(image).logits
             rows.append(logits.double().sigmoid().float().cpu().numpy())
             indices.extend(int(index) for index in batch["index"])
-            ticker.advance(len(image) * fabric.world_size)
+            ticker.advance(len(batch["index"]) * fabric.world_size)
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 

@@ -78,6 +78,7 @@ def build_task(settings: Settings) -> Task:
         size=settings.data.image_size,
         resize=settings.data.resize,
         interpolation=statistics.interpolation,
+        decode_margin=settings.data.decode_margin,
         mean=statistics.mean,
         std=statistics.std,
     )

@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msrn.config import Settings
-from msrn.data.dataset import ImageDataset, training_loader
+from msrn.data.dataset import ImageDataset, on_device, training_loader
 from msrn.data.records import Manifest
-from msrn.data.transforms import train_transform
 from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
 from msrn.engine.evaluate import judge, score_split
+from msrn.engine.features import training_pictures
 from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
 from msrn.engine.processes import make_fabric, share_norms
 from msrn.engine.task import build_task, split_targets
@@ -43,7 +43,10 @@ __all__ = ["Interrupted", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAY_CHANGE = {"run.folder", "run.device", "run.evaluate_every", "run.checkpoint_minutes", "data.workers", "data.test"}
+MAY_CHANGE = {
+    *("run.folder", "run.device", "run.evaluate_every", "run.checkpoint_minutes"),
+    *("data.workers", "data.test", "data.cache"),
+}
 """Settings that do not shape the result and may differ when a run is resumed."""
 
 
@@ -118,9 +121,7 @@ class _Run:
             fabric.strategy.precision.load_state_dict(saved["precision"])
             if self.average:
                 self.average.model.load_state_dict(saved["average"])
-        targets = split_targets(self.task.train, settings.data.difficult).train
-        transform = train_transform(self.task.preprocessing, settings.data.augment)
-        self.images = ImageDataset(self.task.train, transform, targets)
+        self.images, self.val_images = training_pictures(self.task, settings, self.net.backbone, fabric)
         self.steps_per_epoch = len(self.images) // settings.data.batch_size
         if self.steps_per_epoch == 0:
             raise ConfigError(
@@ -136,7 +137,7 @@ class _Run:
             self.log = RunLog(log_path, keep_until=(self.progress.step, self.progress.epochs))
             return
         if self.task.val:  # a broken evaluation shows itself before an epoch is spent
-            self.score(self.task.val.first(2 * settings.data.eval_batch_size))
+            self.score(self.task.val.first(2 * settings.data.eval_batch_size), None)
         # Nothing is written before all parts are known to fit. The state comes last: with it the folder holds a run,
         # and that can be resumed from its step 0.
         self.log = RunLog(log_path, keep_until=(-1, 0))
@@ -196,7 +197,7 @@ class _Run:
         torch.manual_seed(_mix(settings.run.seed, step, fabric.global_rank))
         total = torch.zeros((), device=fabric.device)
         for number, batch in enumerate(parts, start=1):
-            image = batch["image"].to(fabric.device, memory_format=torch.channels_last, non_blocking=True)
+            image = on_device(batch["image"], fabric.device)
             target = batch["target"].to(fabric.device, non_blocking=True)
             with fabric.no_backward_sync(self.model, enabled=number < len(parts)):
                 output = self.model(image)
@@ -225,7 +226,7 @@ class _Run:
                 self._keep([0.5] * len(self.task.labels), epoch + 1, {"thresholds_chosen": "0.5 for all labels"})
             return
         began = time.monotonic()
-        scores = self.score(self.task.val)
+        scores = self.score(self.task.val, self.val_images)
         difficult = self.settings.data.difficult
         metrics = judge(scores, self.task.val, difficult=difficult)
         told = {"mAP": metrics["mAP"], "CF1": metrics["all"]["CF1"], "OF1": metrics["all"]["OF1"]}
@@ -245,9 +246,10 @@ class _Run:
                 }
                 self._keep([float(value) for value in thresholds], epoch + 1, facts)
 
-    def score(self, part: Manifest) -> np.ndarray:
+    def score(self, part: Manifest, images: ImageDataset | None) -> np.ndarray:
         """Probabilities of the weights that are judged; the processes' unpadded shards joined."""
-        return score_split(self.judged, part, self.task.preprocessing, settings=self.settings.data, fabric=self.fabric)
+        settings, fabric = self.settings.data, self.fabric
+        return score_split(self.judged, part, self.task.preprocessing, settings=settings, fabric=fabric, images=images)
 
     def snapshot(self) -> None:
         """Write the run's state, from which ``resume`` goes on exactly."""

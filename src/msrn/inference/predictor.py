@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from msrn.data.containers import is_container, pictures_inside
 from msrn.data.transforms import eval_transform, open_image
 from msrn.engine.checkpoint import Bundle, read_bundle
 from msrn.errors import ConfigError, DataError
+from msrn.inference.optimize import Optimization, optimize
 from msrn.labels.space import LabelSpace
 
 __all__ = ["IMAGE_SUFFIXES", "Picture", "Prediction", "Predictor", "pictures_in"]
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
@@ -50,6 +56,9 @@ class Predictor:
         bundle: as ``read_bundle`` gives it.
         device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
         threshold: one probability for all labels; None: the bundle's, tuned per label on validation data.
+        optimize: choose the fastest form of the network by running all of them on the first batch that comes (or the
+            first picture). On random input before that, neither the time nor the probabilities would be those of use.
+            It takes the time of up to 250 pictures, once; the bounds of ``inference.optimize`` are kept.
 
     Example:
         >>> predictor = Predictor.load("runs/voc/bundle")           # doctest: +SKIP
@@ -57,7 +66,12 @@ class Predictor:
         ('person', 'car')
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "auto", threshold: float | None = None) -> None:
+    optimization: Optimization | None = None
+    """What ``optimize`` has measured and chosen, once a picture has come."""
+
+    def __init__(
+        self, bundle: Bundle, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
+    ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"expected a threshold between 0 and 1, got {threshold}", "threshold")
         if device == "cuda" and not torch.cuda.is_available():
@@ -68,17 +82,22 @@ class Predictor:
         self.labels: LabelSpace = bundle.labels
         self.thresholds = np.asarray(bundle.thresholds if threshold is None else [threshold] * len(bundle.labels))
         self.facts = bundle.facts
-        self._model = bundle.model.to(self.device).to(memory_format=torch.channels_last)
+        self._model: nn.Module = bundle.model.to(self.device).to(memory_format=torch.channels_last)
+        self._undecided = bundle.model if optimize else None
+        self._deciding = Lock()
         self._transform = eval_transform(bundle.preprocessing)
+        self._least_side = bundle.preprocessing.least_side
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto", threshold: float | None = None) -> Predictor:
+    def load(
+        cls, folder: str | Path, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
+    ) -> Predictor:
         """A predictor from a bundle's folder, or from a run folder that holds one.
 
         Raises:
             BundleError: as ``read_bundle``. ConfigError: as the class.
         """
-        return cls(read_bundle(folder), device=device, threshold=threshold)
+        return cls(read_bundle(folder), device=device, threshold=threshold, optimize=optimize)
 
     def __call__(self, picture: Picture) -> Prediction:
         """One picture: a path, encoded bytes, a PIL image, or an ``(H, W, 3)`` or ``(H, W)`` uint8 array.
@@ -86,8 +105,9 @@ class Predictor:
         Raises:
             DataError: the picture cannot be read.
         """
-        if isinstance(picture, str | Path) and Path(picture).is_dir():
-            raise DataError("expected one picture, got a folder", str(picture), "use predict, which gives one for each")
+        if isinstance(picture, str | Path) and (Path(picture).is_dir() or is_container(picture)):
+            told = f"expected one picture, got a {'folder' if Path(picture).is_dir() else 'file of many'}"
+            raise DataError(told, str(picture), "use predict, which gives one for each")
         prediction = next(self.predict([picture]))
         if prediction.error:
             raise DataError(prediction.error, prediction.source)
@@ -98,11 +118,11 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Many pictures (or one), one prediction each, in order.
 
-        Memory does not grow with their number: they are read a batch ahead, by ``workers`` threads. Folders are looked
-        into. A picture that cannot be read gives a prediction with ``error``.
+        Memory does not grow with their number: they are read a batch ahead, by ``workers`` threads. Folders, tar files
+        and parquet files are looked into. A picture that cannot be read gives a prediction with ``error``.
 
         Raises:
-            ConfigError: ``batch_size`` is below 1.
+            ConfigError: ``batch_size`` is below 1. DataError: a tar or parquet file is damaged.
         """
         if batch_size < 1:
             raise ConfigError(f"expected a batch size of at least 1, got {batch_size}", "batch_size")
@@ -114,16 +134,25 @@ class Predictor:
                 coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
                 yield from self._predict_batch(read)
 
-    @torch.inference_mode()
     def probabilities(self, images: Tensor) -> np.ndarray:
         """Preprocessed images ``(B, 3, S, S)`` to probabilities ``(B, L)`` in the order of ``labels``."""
         images = images.to(self.device, memory_format=torch.channels_last)
-        return self._model(images).logits.double().sigmoid().cpu().numpy()
+        if self._undecided is not None and len(images):
+            self._decide(images)
+        with torch.inference_mode():
+            return self._model(images).logits.double().sigmoid().cpu().numpy()
+
+    def _decide(self, images: Tensor) -> None:
+        with self._deciding:  # two threads would disturb each other's measurements
+            if self._undecided is not None:
+                self.optimization = optimize(self._undecided, images)
+                self._model, self._undecided = self.optimization.form, None
+                _log.info("%s", self.optimization)
 
     def _read(self, picture: Picture) -> tuple[str, Tensor | str]:
         name = str(picture) if isinstance(picture, str | Path) else "a picture in memory"
         try:
-            return name, self._transform(open_image(_as_source(picture)))
+            return name, self._transform(open_image(_as_source(picture), least_side=self._least_side))
         except DataError as error:
             return name, error.message
 
@@ -156,6 +185,8 @@ def _each(pictures: Iterable[Picture]) -> Iterator[Picture]:
     for picture in pictures:
         if isinstance(picture, str | Path) and Path(picture).is_dir():
             yield from pictures_in(Path(picture))
+        elif isinstance(picture, str | Path) and is_container(picture) and Path(picture).is_file():
+            yield from pictures_inside(picture)
         else:
             yield picture
 

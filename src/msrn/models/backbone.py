@@ -77,8 +77,10 @@ class FeatureTaps(nn.Module):
         data = resolve_data_config(pretrained_cfg=config.to_dict())
         self.statistics = InputStatistics(tuple(data["mean"]), tuple(data["std"]), data["interpolation"])
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` to one ``(B, C_t, H_t, W_t)`` per tap."""
+    def forward(self, image: Tensor | list[Tensor]) -> list[Tensor]:
+        """``(B, 3, H, W)`` to one ``(B, C_t, H_t, W_t)`` per tap; taps that were computed before pass as they are."""
+        if isinstance(image, list):
+            return image
         maps: list[Tensor] = self.body(image)
         if self.channels_last:
             maps = [features.permute(0, 3, 1, 2) for features in maps]

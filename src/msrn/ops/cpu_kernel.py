@@ -14,14 +14,19 @@ computes e once more, and with ``g`` the incoming gradient makes in one pass
 
 Nothing of size N * K is ever stored: a row's positions stay in the nearest cache while K vectors pass over them.
 
-Two choices need a reason. The exponential is ours, because LLVM cannot vectorise the library's. And threads are plain
-Python threads around code that holds no lock, not numba's: its pools abort on two callers at once (workqueue) or
-in a forked child (GNU OpenMP). Ours live for one call, so there is nothing to inherit, share or configure. Rows do not
-meet, hence results are the same bit for bit whatever the number of threads.
+Two choices need a reason. The exponential is ours, because LLVM cannot vectorise the library's. And the rows run on the
+threads of torch's own pool (GNU OpenMP's ``GOMP_parallel``): they wait actively for a while after each of torch's
+operations, so that other threads would share cores with them and take twice as long. Where that pool is not found, and
+in a forked child, which the pool does not survive, plain Python threads do the same around code that holds no lock;
+numba's own pools would abort there, or on two callers at once. Rows do not meet, hence results are the same bit for bit
+whatever the threads.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +35,7 @@ import numba
 import numpy as np
 import torch
 from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -55,7 +61,7 @@ def attention_forward(features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor
     x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
     pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
     shift, total = torch.empty_like(pooled), torch.empty_like(pooled)
-    _over_rows(_forward_rows, x, q, pooled, shift, total)
+    _over_rows(_FORWARD, x, q, pooled, shift, total)
     return pooled.transpose(1, 2).to(features.dtype), shift, total
 
 
@@ -66,7 +72,7 @@ def attention_backward(
     x, q = _channels_first(features), _channels_first(vectors)
     grad_x = torch.zeros_like(x)
     grad_q = torch.empty_like(shift)  # (B, D, K): summed over images afterwards, always in one order
-    _over_rows(_backward_rows, x, q, shift, total, _channels_first(grad), grad_x, grad_q)
+    _over_rows(_BACKWARD, x, q, shift, total, _channels_first(grad), grad_x, grad_q)
     return _laid_out(grad_x.transpose(1, 2), features), _laid_out(grad_q.sum(dim=0).T, vectors)
 
 
@@ -81,12 +87,20 @@ def _channels_first(tensor: Tensor) -> Tensor:
     return tensor.detach().transpose(-1, -2).to(torch.float32).contiguous()
 
 
-def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tensor) -> None:
+def _over_rows(kernel: _Kernel, x: Tensor, q: Tensor, *others: Tensor) -> None:
     """Runs ``kernel(first, last, x, q, *others)`` over all rows of ``x (B, D, N)`` on torch's number of threads."""
     rows, positions = x.shape[0] * x.shape[1], x.shape[2]
-    arrays = [x.view(rows, positions).numpy(), q.numpy(), *(t.view(rows, t.shape[2]).numpy() for t in others)]
     threads = max(1, min(torch.get_num_threads(), rows, rows * positions * q.shape[1] // WORK_PER_THREAD))
     step = max(1, -(-rows // (threads * BLOCKS_PER_THREAD if threads > 1 else 1)))
+    pool = _torch_pool() if threads > 1 and os.getpid() == _PROCESS else None
+    if pool is not None:
+        sizes = [rows, step, positions, q.shape[0], q.shape[1]]
+        job = np.array([0, 0, *sizes, *(tensor.data_ptr() for tensor in (x, q, *others))], np.int64)
+        job[1] = job.ctypes.data  # where the counter of rows that are taken lies
+        # All of torch's threads, be there little work: those left out of a team would end, and be made anew by torch.
+        pool(kernel.team, job.ctypes.data, torch.get_num_threads(), 0)
+        return
+    arrays = [x.view(rows, positions).numpy(), q.numpy(), *(t.view(rows, t.shape[2]).numpy() for t in others)]
     starts = iter(range(0, rows, step))
     taking = threading.Lock()
 
@@ -96,7 +110,7 @@ def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tenso
                 first = next(starts, None)
             if first is None:
                 return
-            kernel(first, min(first + step, rows), *arrays)
+            kernel.rows(first, min(first + step, rows), *arrays)
 
     helpers = [threading.Thread(target=work, name="msrn-attention") for _ in range(threads - 1)]
     for helper in helpers:
@@ -106,19 +120,42 @@ def _over_rows(kernel: Callable[..., None], x: Tensor, q: Tensor, *others: Tenso
         helper.join()
 
 
+_PROCESS = os.getpid()
+
+
+@functools.cache
+def _torch_pool() -> Callable[[int, int, int, int], None] | None:
+    """``GOMP_parallel`` of the OpenMP library that torch itself loaded; None where there is none."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            places = {line.split(maxsplit=5)[5].strip() for line in maps if "gomp" in line}
+        own = os.path.dirname(os.path.realpath(torch.__file__))
+        (place,) = [place for place in places if os.path.realpath(place).startswith(own + os.sep)]
+        pool = ctypes.CDLL(place).GOMP_parallel
+    except (OSError, ValueError, AttributeError):
+        return None
+    pool.argtypes, pool.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return pool
+
+
+class _Kernel:
+    """A loop over rows in two forms: to be called from Python, and the address of what a thread of a pool runs."""
+
+    def __init__(self, rows: Callable[..., None], team: Any) -> None:
+        self.rows, self.team = rows, int(team.address)
+
+
 def _compiled(signature: str, *fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compiles now, or loads what another process compiled; where nothing can be written, compiles without keeping."""
+    options = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+    return lambda function: _kept(numba.njit, signature, function, **options)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        options = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-        compiled: Callable[..., Any]
-        try:
-            compiled = numba.njit(signature, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no folder to write to; a full disk
-            compiled = numba.njit(signature, **options)(function)
-        return compiled
 
-    return decorate
+def _kept(compiler: Callable[..., Any], signature: Any, function: Callable[..., Any], **options: Any) -> Any:
+    try:
+        return compiler(signature, cache=True, **options)(function)
+    except (RuntimeError, OSError):  # no folder to write to; a full disk
+        return compiler(signature, **options)(function)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -146,6 +183,27 @@ def _extremum(name: str) -> Any:
         return numba.float32(numba.float32, numba.float32), generate
 
     return extremum
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _take(typing: Any, address: Any, count: Any) -> Any:
+    """Adds to the number at an address in one step that no other thread comes between; gives what was there."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "monotonic")
+
+    return numba.int64(numba.int64, numba.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _floats(typing: Any, address: Any) -> Any:
+    """A pointer to the float32 numbers at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(numba.int64), generate
 
 
 _minimum = _extremum("llvm.minimum")
@@ -221,3 +279,37 @@ def _backward_rows(
                 grad_row[n] += e * (share + slope * off)
                 spread += e * off * off
             grad_q[r, k] = share * spread
+
+
+def _forward_job(address: Any) -> None:
+    """What a thread does with a job of ``_over_rows``: takes rows until none is left."""
+    job = numba.carray(address, (12,), np.int64)
+    rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
+    x, q = numba.carray(_floats(job[7]), (rows, positions)), numba.carray(_floats(job[8]), (width, count))
+    pooled, shift = numba.carray(_floats(job[9]), (rows, count)), numba.carray(_floats(job[10]), (rows, count))
+    total = numba.carray(_floats(job[11]), (rows, count))
+    while True:
+        first = _take(job[1], step)
+        if first >= rows:
+            return
+        _forward_rows(first, min(first + step, rows), x, q, pooled, shift, total)
+
+
+def _backward_job(address: Any) -> None:
+    """As ``_forward_job``."""
+    job = numba.carray(address, (14,), np.int64)
+    rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
+    x, q = numba.carray(_floats(job[7]), (rows, positions)), numba.carray(_floats(job[8]), (width, count))
+    shift, total = numba.carray(_floats(job[9]), (rows, count)), numba.carray(_floats(job[10]), (rows, count))
+    grad, grad_x = numba.carray(_floats(job[11]), (rows, count)), numba.carray(_floats(job[12]), (rows, positions))
+    grad_q = numba.carray(_floats(job[13]), (rows, count))
+    while True:
+        first = _take(job[1], step)
+        if first >= rows:
+            return
+        _backward_rows(first, min(first + step, rows), x, q, shift, total, grad, grad_x, grad_q)
+
+
+_JOB = types.void(types.voidptr)
+_FORWARD = _Kernel(_forward_rows, _kept(numba.cfunc, _JOB, _forward_job))
+_BACKWARD = _Kernel(_backward_rows, _kept(numba.cfunc, _JOB, _backward_job))

@@ -1,0 +1,244 @@
+"""What do the cells of a row say of a picture's labels? Rules that tables, parquet files, shards and text files share.
+
+- **One label column**: ``sea|boat``, or a list of names. A cell that is blank or ``nan`` says nothing is known of any
+  label; a cell ``-``, or an empty list, says there is none of them.
+- **One column per label**: cells ``1`` (present), ``0`` (absent), blank or ``nan`` (unknown).
+- **As in a manifest**: lists ``positives``, ``difficult`` and ``unknown`` of names.
+
+Which form it is shows in the table: one column of names beside the image column, or columns of ones and zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from msrn.data.records import Manifest, Record, missing_images, repeated_images
+from msrn.errors import DataError, Problem, did_you_mean
+from msrn.labels.space import LabelSpace
+
+__all__ = ["LABEL_COLUMNS", "Row", "class_names", "manifest_of_rows", "pick_column", "split_tags"]
+
+LABEL_COLUMNS = ("positives", "labels", "label", "tags", "tag", "classes", "class")
+PRESENT, ABSENT = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+NONE_OF_THEM = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one picture's row says, by column, and where it stands."""
+
+    where: str
+    cells: dict[str, Any]
+
+
+def manifest_of_rows(
+    rows: list[Row],
+    labels: LabelSpace | None,
+    *,
+    image_column: str,
+    label_column: str | None,
+    columns: list[str],
+    delimiter: str | None,
+    root: Path,
+    split: str,
+    source: str,
+    where: str,
+    header: str = "",
+) -> Manifest:
+    """Rows to a manifest, by the rules above.
+
+    Args:
+        rows: one per picture.
+        labels: bind to these; None: the names found, in alphabetical order (columns: in the table's order).
+        image_column: its cells are paths under ``root``, or names inside containers.
+        label_column: None: a usual name such as ``labels`` or ``tags``, or all of ``columns``.
+        columns: all but the image column.
+        delimiter: between the labels of one cell; None: the first of ``|``, ``;`` and ``,`` that occurs.
+        root: of the manifest, as ``split`` and ``source`` are.
+        split: the manifest's.
+        source: the manifest's.
+        where: the data set, as problems name it.
+        header: where its columns are named, as problems name it.
+
+    Raises:
+        DataError: as ``read_table``.
+    """
+    header = header or where
+    if not columns:
+        raise DataError("expected an image column and labels, got one column", header, "add a labels column")
+    one = pick_column(label_column, LABEL_COLUMNS, columns, header, "label_column")
+    if one is None and len(columns) == 1 and not all(_is_state(row.cells.get(columns[0])) for row in rows):
+        one = columns[0]
+    # A manifest's form holds lists; a mere name "positives" may as well be a label.
+    in_lists = one == "positives" and any(isinstance(row.cells.get(one), list) for row in rows)
+    if one == "positives" and not in_lists and label_column is None:
+        one = pick_column(None, LABEL_COLUMNS[1:], columns, header, "label_column")
+    problems: list[Problem] = []
+    if in_lists:
+        states = [_from_lists(row, problems) for row in rows]
+    elif one is not None:
+        mark = delimiter or _delimiter(rows, one)
+        states = [_from_names(row, one, mark, problems) for row in rows]
+    else:
+        states = [_from_columns(row, columns, problems) for row in rows]
+    names = columns if one is None else sorted({name for state in states for name in _named(state)})
+    problems += _unknown_labels(names, labels, rows, states, header)
+    if one is None and labels is not None:
+        hint = "add the column; leave its cells blank where nobody knows"
+        lost = [f"label {name!r} of the label set has no column" for name in labels if name not in names]
+        problems += [Problem(message, header, hint) for message in lost]
+    space = labels or (LabelSpace(names) if names and not problems else None)
+    images = [_image(row, image_column, problems) for row in rows]
+    places = [row.where for row in rows]
+    problems += repeated_images(images, places)
+    problems += missing_images(root, [pair for pair in zip(images, places, strict=True) if pair[0]])
+    if not rows:
+        problems.append(Problem(f"{source} holds no pictures", where))
+    elif space is None and not problems:
+        problems.append(Problem(f"{source} names no label at all", where, f"{one!r} is blank everywhere"))
+    if problems or space is None:
+        raise DataError.of(problems, f"{source} is broken")
+    records = tuple(
+        Record(image, positives, difficult, space.names if unknown is None else unknown)
+        for image, (positives, difficult, unknown) in zip(images, states, strict=True)
+    )
+    return Manifest(records, space, split, root, source)
+
+
+State = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]
+"""Positive, difficult and unknown labels; None: all are unknown."""
+
+
+def class_names(cell: Any, names: Sequence[str] | None, where: str, problems: list[Problem]) -> Any:
+    """A cell of class numbers, or of a list of them, as names; other cells as they are. -1 alone: not labelled."""
+    numbers = cell if isinstance(cell, list) else [cell]
+    if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        return cell
+    if cell == -1:
+        return None
+    if names is None or not all(0 <= number < len(names) for number in numbers):
+        known = f"numbers from 0 to {len(names) - 1}" if names else "names, for no names of the numbers are known"
+        problems.append(Problem(f"expected {known}, got {cell!r}", where))
+        return []
+    return [names[number] for number in numbers]
+
+
+def split_tags(text: str, delimiter: str) -> list[str] | None:
+    """The tags of a text, on lines and between delimiters, each once; None if there are none."""
+    # Not splitlines(): it also breaks at characters that a name may hold (U+0085, U+2028).
+    lines = text.replace("\r", "\n").split("\n")
+    tags = dict.fromkeys(tag.strip() for line in lines for tag in line.split(delimiter))
+    return [tag for tag in tags if tag] or None
+
+
+def pick_column(asked: str | None, usual: Iterable[str], columns: Sequence[str], where: str, option: str) -> str | None:
+    """The column that is asked for, or else the first usual one that there is.
+
+    Raises:
+        DataError: there is none of the name asked for.
+    """
+    if asked is not None and asked not in columns:
+        hint = did_you_mean(asked, columns) or f"columns: {', '.join(columns)}"
+        raise DataError(f"there is no column {asked!r} ({option})", where, hint)
+    by_lower = {column.lower(): column for column in reversed(columns)}
+    return asked or next((by_lower[name] for name in usual if name in by_lower), None)
+
+
+def _delimiter(rows: list[Row], column: str) -> str:
+    cells = [str(row.cells.get(column, "")) for row in rows if not isinstance(row.cells.get(column), list)]
+    return next((mark for mark in ("|", ";", ",") if any(mark in cell for cell in cells)), "|")
+
+
+def _from_names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> State:
+    cell = row.cells.get(column)
+    if _blank(cell):
+        return (), (), None
+    if isinstance(cell, list):
+        if not all(isinstance(name, str) for name in cell):
+            problems.append(Problem(f"column {column!r}: expected a list of names, got {cell!r}", row.where))
+            return (), (), ()
+        names = [name.strip() for name in cell]
+    else:
+        names = [name.strip() for name in str(cell).split(delimiter)]
+    names = [name for name in names if name and name != NONE_OF_THEM]
+    if len(set(names)) != len(names):
+        problems.append(Problem(f"column {column!r} names a label twice: {cell!r}", row.where, "name it once"))
+    return tuple(dict.fromkeys(names)), (), ()
+
+
+def _from_lists(row: Row, problems: list[Problem]) -> State:
+    """The form of a manifest's records."""
+    if row.cells.get("positives") is None:  # nothing is said of this picture
+        return (), (), None
+    said = [row.cells.get(column) or [] for column in ("positives", "difficult", "unknown")]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said):
+        told = "expected positives, difficult and unknown to be lists of label names"
+        problems.append(Problem(told, row.where))
+        return (), (), ()
+    named = [name for names in said for name in names]
+    if len(set(named)) != len(named):
+        problems.append(Problem("a label is named twice", row.where, "name it once"))
+    positives, difficult, unknown = (tuple(names) for names in said)
+    return positives, difficult, unknown
+
+
+def _from_columns(row: Row, columns: list[str], problems: list[Problem]) -> State:
+    positives, unknown = [], []
+    for column in columns:
+        cell = row.cells.get(column)
+        text = str(cell).strip().lower()
+        if _blank(cell):
+            unknown.append(column)
+        elif text in PRESENT:
+            positives.append(column)
+        elif text not in ABSENT:
+            message = f"column {column!r}: expected 1, 0 or nothing (unknown), got {cell!r}"
+            problems.append(Problem(message, row.where, "other codings must be brought to these first"))
+    return tuple(positives), (), tuple(unknown)
+
+
+def _named(state: State) -> tuple[str, ...]:
+    positives, difficult, unknown = state
+    return positives + difficult + (unknown or ())
+
+
+def _blank(cell: Any) -> bool:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return True
+    return isinstance(cell, str) and cell.strip().lower() in {"", "nan", "na", "null"}
+
+
+def _unknown_labels(
+    names: list[str], labels: LabelSpace | None, rows: list[Row], states: list[State], header: str
+) -> list[Problem]:
+    if labels is None:
+        return []
+    strange = {name for name in names if name not in labels}
+    hints = {name: did_you_mean(name, labels.names) or f"the label set has {len(labels)} names" for name in strange}
+    found = [
+        Problem(f"label {name!r} is not in the label set", row.where, hints[name])
+        for row, (positives, _, _) in zip(rows, states, strict=True)
+        for name in positives
+        if name in strange
+    ]
+    silent = sorted(strange - {name for positives, _, _ in states for name in positives})
+    return found + [Problem(f"label {name!r} is not in the label set", header, hints[name]) for name in silent]
+
+
+def _is_state(cell: Any) -> bool:
+    return _blank(cell) or str(cell).strip().lower() in PRESENT | ABSENT
+
+
+def _image(row: Row, column: str, problems: list[Problem]) -> str:
+    image = str(row.cells.get(column) or "")
+    if not image:
+        problems.append(Problem(f"column {column!r} names no picture", row.where))
+    elif ".." in PurePosixPath(image).parts:  # nor may a member's name, which the containers see to
+        message = f"the picture path {image!r} leaves the folder of the table"
+        problems.append(Problem(message, row.where, "set data.root to a folder that holds all pictures"))
+        return ""
+    return image

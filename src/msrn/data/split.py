@@ -1,0 +1,207 @@
+"""How is a data set split so that each part has its share of every label, and no group is torn apart?
+
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the rarest label is dealt first, each picture to the
+part that lacks that label most. We differ in two things. What is dealt is a whole group of pictures (one patient, one
+film, near duplicates), which counts as often as it has pictures; large groups come first. And a part that is full gets
+no more: the paper's parts miss their sizes by up to one per cent. The package iterative-stratification knows no
+groups, and no other maintained one was found.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from msrn.data.records import DIFFICULT, POSITIVE, Manifest
+from msrn.data.rows import pick_column
+from msrn.data.tables import IMAGE_COLUMNS, read_rows
+from msrn.errors import ConfigError, DataError
+
+__all__ = ["group_numbers", "groups_by_name", "read_groups", "split_manifest", "split_report", "stratify"]
+
+_log = logging.getLogger(__name__)
+
+Groups = Sequence[tuple[str, str]]
+"""Pairs of a picture and the group it is in."""
+
+
+def split_manifest(
+    manifest: Manifest, parts: Mapping[str, float], *, seed: int = 0, groups: Iterable[Groups] = ()
+) -> dict[str, Manifest]:
+    """Split a manifest into named parts; pictures keep their order.
+
+    Args:
+        manifest: what to split. Difficult labels count as present, unknown ones not at all.
+        parts: name to share; the shares sum to 1.
+        seed: of the choice between parts that lack a label equally.
+        groups: any number of groupings; pictures that share a group in one of them stay together.
+
+    Raises:
+        ConfigError: shares are not above 0 or do not sum to 1. DataError: a part would be empty.
+    """
+    shares = np.array(list(parts.values()), np.float64)
+    if not len(parts) or not np.all(shares > 0) or abs(shares.sum() - 1) > 1e-6:
+        told = ", ".join(f"{name}={share}" for name, share in parts.items())
+        raise ConfigError(f"expected shares above 0 that sum to 1, got {told or 'none'}", "parts", "train=0.8,val=0.2")
+    numbers = group_numbers(manifest, groups)
+    codes = manifest.codes()
+    chosen = stratify((codes == POSITIVE) | (codes == DIFFICULT), shares, groups=numbers, seed=seed)
+    count = int(numbers.max()) + 1
+    how = f"iterative stratification, seed {seed}" + (f", {count:,} groups" if count < len(manifest) else "")
+    split: dict[str, Manifest] = {}
+    for part, (name, share) in enumerate(parts.items()):
+        records = tuple(manifest.records[index] for index in np.flatnonzero(chosen == part))
+        if not records:
+            told = f"part {name} would get none of {len(manifest):,} pictures in {count:,} groups"
+            raise DataError(told, manifest.source, "ask for fewer parts or larger shares")
+        source = f"{manifest.source}; {name}: a share of {share:g} by {how}"
+        split[name] = replace(manifest, records=records, split=name, source=source)
+    return split
+
+
+def stratify(present: np.ndarray, shares: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """Deal pictures to parts.
+
+    Args:
+        present: ``(n, L)`` bool, whether a picture has a label.
+        shares: ``(parts,)``, summing to 1.
+        groups: ``(n,)`` number of each picture's group, from 0 on; None: each is alone.
+        seed: of ties.
+
+    Returns:
+        ``(n,)`` intp, the part of each picture.
+    """
+    rng = np.random.default_rng([seed, 30])
+    pictures, labels = present.shape
+    groups = np.arange(pictures) if groups is None else groups
+    sizes = np.bincount(groups)
+    # Groups with their labels and how often they have them, as sparse rows.
+    rows, columns = np.nonzero(present)
+    cells, counts = np.unique(groups[rows] * max(labels, 1) + columns, return_counts=True)
+    owner, column = cells // max(labels, 1), cells % max(labels, 1)
+    start = np.searchsorted(owner, np.arange(len(sizes) + 1))
+    # Of each label, its groups: those that have it most first, then large ones, then by lot.
+    lot = rng.permutation(len(sizes))
+    order = np.lexsort((lot[owner], -sizes[owner], -counts, column))
+    bounds = np.searchsorted(column[order], np.arange(labels + 1))
+
+    left = present.sum(0).astype(np.int64)
+    lacks = np.outer(shares, left)
+    room = shares * pictures
+    chosen = np.full(len(sizes), -1, np.intp)
+
+    def deal(group: int, wish: np.ndarray) -> None:
+        free = room >= sizes[group] / 2
+        wish = np.where(free, wish, -np.inf) if free.any() else room
+        best = np.flatnonzero(wish >= wish.max() - 1e-9)
+        best = best[room[best] >= room[best].max() - 1e-9]
+        part = best[rng.integers(len(best))] if len(best) > 1 else best[0]
+        its = slice(start[group], start[group + 1])
+        chosen[group] = part
+        lacks[part, column[its]] -= counts[its]
+        left[column[its]] -= counts[its]
+        room[part] -= sizes[group]
+
+    while left.any():
+        label = int(np.where(left > 0, left, np.iinfo(np.int64).max).argmin())
+        for group in owner[order[bounds[label] : bounds[label + 1]]]:
+            if chosen[group] < 0:
+                deal(group, lacks[:, label])
+    rest = np.flatnonzero(chosen < 0)
+    for group in rest[np.lexsort((lot[rest], -sizes[rest]))]:
+        deal(group, room)
+    return chosen[groups]
+
+
+def group_numbers(manifest: Manifest, groups: Iterable[Groups]) -> np.ndarray:
+    """``(n,)`` intp: pictures that share a group, be it by way of others, have the same number, from 0 on.
+
+    Pictures are known by their name in the manifest or by their whole path; those that no grouping names are alone.
+
+    Raises:
+        DataError: a grouping names no picture of the manifest.
+    """
+    known = {posixpath.normpath(record.image): index for index, record in enumerate(manifest.records)}
+    known |= {posixpath.normpath(str(manifest.path(index))): index for index in range(len(manifest))}
+    leader = list(range(len(manifest)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    for grouping in groups:
+        first: dict[str, int] = {}
+        strangers = 0
+        for image, group in grouping:
+            index = known.get(posixpath.normpath(image))
+            if index is None:
+                strangers += 1
+            else:
+                leader[find(index)] = find(first.setdefault(group, index))
+        if grouping and strangers == len(grouping):
+            told = f"none of the {strangers:,} grouped pictures is in {manifest.source or 'the manifest'}"
+            raise DataError(told, grouping[0][0], "name them as the data set does, or by their whole path")
+        if strangers:
+            _log.info("%d of %d grouped pictures are not in the data set", strangers, len(grouping))
+    _, numbers = np.unique([find(index) for index in range(len(manifest))], return_inverse=True)
+    return np.asarray(numbers, np.intp)
+
+
+def groups_by_name(manifest: Manifest, pattern: str) -> Groups:
+    """A grouping by a regular expression: what its first bracket matches in the picture's name, or the whole match.
+
+    Raises:
+        ConfigError: the expression is broken, or matches nothing in some name.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"expected a regular expression, got {pattern!r}: {error}", "group_pattern") from error
+    found = [(record.image, expression.search(record.image)) for record in manifest.records]
+    strange = [image for image, match in found if match is None]
+    if strange:
+        told = f"{pattern!r} matches nothing in {len(strange):,} of {len(found):,} picture names"
+        raise ConfigError(told, strange[0], "end it with |.* to leave those together, or group by a file")
+    return [(image, match[1] or "" if expression.groups else match[0]) for image, match in found if match]
+
+
+def read_groups(path: str | Path, *, column: str = "group") -> Groups:
+    """A grouping from a CSV, TSV or JSON lines file with a column of pictures and one of groups; blank: alone.
+
+    Raises:
+        DataError: the file cannot be read, or lacks the column.
+    """
+    path = Path(path)
+    columns, rows = read_rows(path, path.parent)
+    where = f"{path}, line 1"
+    group = pick_column(column, (), columns, where, "group_column")
+    image = pick_column(None, IMAGE_COLUMNS, columns, where, "") or columns[0]
+    pairs = [(row.cells.get(image), row.cells.get(str(group))) for row in rows]
+    return [(str(name), str(value)) for name, value in pairs if name and value not in (None, "")]
+
+
+def split_report(split: Mapping[str, Manifest]) -> str:
+    """Sizes of the parts, and how far their labels are from equal shares, in lines for people."""
+    totals = {name: (part.codes() == POSITIVE).sum(0) for name, part in split.items()}
+    pictures = sum(len(part) for part in split.values())
+    whole = np.sum(list(totals.values()), 0)
+    lines = []
+    for name, part in split.items():
+        share = len(part) / pictures
+        lines.append(f"{name:<8} {len(part):>9,} pictures  {100 * share:5.1f} %")
+        if whole.any():
+            labels = part.labels.names
+            off = np.where(whole > 0, totals[name] / np.maximum(whole, 1) - share, 0)
+            worst = int(np.abs(off).argmax())
+            lines[-1] += f"   furthest label: {labels[worst]}, {100 * (share + off[worst]):.1f} % of its pictures"
+            lost = [labels[column] for column in np.flatnonzero((totals[name] == 0) & (whole > 0))]
+            lines += [f"{'':8} without any picture here: {', '.join(lost)}"] if lost else []
+    return "\n".join(lines)

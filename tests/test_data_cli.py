@@ -1,0 +1,138 @@
+"""The commands of ``msrn data``: what they print, what they refuse, and which format a name shows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from msrn.cli import main
+from msrn.data.records import Manifest
+from msrn.data_cli import DATA_COMMANDS, format_of
+
+Capture = pytest.CaptureFixture[str]
+
+
+def wrong(capsys: Capture, *arguments: str) -> str:
+    assert main(["data", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("command", DATA_COMMANDS)
+def test_help_is_given_for_every_command(capsys: Capture, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["data", command, "--help"])
+    assert caught.value.code == 0
+    out, _ = capsys.readouterr()
+    assert f"data [options] {command} " in out
+    assert "--data.root" in out
+    assert "--model" not in out  # only settings that matter here
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format"),
+    [
+        ("a.csv", "", "table"),
+        ("a.TSV", "", "table"),
+        ("a.jsonl", '{"msrn_manifest": 1}', "manifest"),
+        ("a.jsonl", '{"image": "x"}', "table"),
+        ("a.tar", "", "webdataset"),
+        ("train-{0..9}.tar", None, "webdataset"),
+        ("a.parquet", "", "parquet"),
+        ("gone.jsonl", None, "table"),
+        ("folder", None, None),
+    ],
+)
+def test_the_format_shows_in_the_suffix_or_not_at_all(
+    tmp_path: Path, name: str, text: str | None, format: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert format_of(str(tmp_path / name)) == format
+
+
+def test_a_data_set_goes_round_all_formats(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    first = str(scenes / "val.csv")
+    assert main(["data", "convert", first, str(tmp_path / "m.jsonl")]) == 0
+    assert "13 pictures, " in capsys.readouterr().out
+    assert main(["data", "convert", str(tmp_path / "m.jsonl"), str(tmp_path / "shards")]) == 0
+    assert main(["data", "convert", str(tmp_path / "shards" / "*.tar"), str(tmp_path / "t.csv")]) == 0
+    assert main(["data", "convert", str(tmp_path / "t.csv"), str(tmp_path / "n.jsonl")]) == 0
+    one, other = Manifest.read(tmp_path / "m.jsonl"), Manifest.read(tmp_path / "n.jsonl")
+    assert [record.positives for record in one.records] == [record.positives for record in other.records]
+    other.verify()
+    assert other.picture(5) == one.path(5).read_bytes()
+
+
+def test_a_split_is_written_as_manifests_and_printed(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    with (tmp_path / "groups.csv").open("w", newline="") as file:
+        rows = [(f"images/train/{number:06}.jpg", number // 4) for number in range(48)]
+        csv.writer(file).writerows([("image", "film"), *rows])
+    arguments = ["data", "split", str(scenes / "train.csv"), str(tmp_path / "lists"), "--parts=a=0.5,b=0.25,c=0.25"]
+    assert main([*arguments, "--groups", str(tmp_path / "groups.csv"), "--group_column=film", "--seed=3"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines() if "pictures  " in line] == ["a", "b", "c"]
+    assert str(tmp_path / "lists" / "a.jsonl") in err
+    films: dict[int, set[str]] = {}
+    for name in "abc":
+        part = Manifest.read(tmp_path / "lists" / f"{name}.jsonl")
+        part.verify()
+        assert (part.split, "12 groups" in part.source) == (name, True)
+        for record in part.records:
+            films.setdefault(int(Path(record.image).stem) // 4, set()).add(name)
+    assert len(films) == 12
+    assert all(len(parts) == 1 for parts in films.values())
+    assert "there already" in wrong(capsys, *arguments[1:])
+    assert main([*arguments, "--force"]) == 0
+
+
+def test_names_of_groups_may_be_found_in_file_names(scenes: Path, tmp_path: Path) -> None:
+    arguments = ["data", "split", str(scenes / "train.csv"), str(tmp_path / "lists")]
+    assert main([*arguments, r"--group_pattern=(\d{5})\d\.jpg"]) == 0
+    parts = [Manifest.read(tmp_path / "lists" / f"{name}.jsonl").records for name in ("train", "val")]
+    tens = [{int(Path(record.image).stem) // 10 for record in part} for part in parts]
+    assert not tens[0] & tens[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["split", "{s}/train.csv", "out", "--parts=a=0.5,b=0.6"], "sum to 1, got a=0.5, b=0.6"),
+        (["split", "{s}/train.csv", "out", "--parts=a=0.5,a=0.5"], "different names"),
+        (["split", "{s}/train.csv", "out", "--parts=../a=0.5,b=0.5"], "different names"),
+        (["split", "{s}/train.csv", "out", "--parts=a=x,b=0.5"], "a number after a="),
+        (["split", "{s}/train.csv", "out", "--groups", "gone.csv"], "gone.csv"),
+        (["split", "{s}/train.csv", "out", "--group_pattern=("], "regular expression"),
+        (["split", "{s}", "out"], "pass --data.format, or --preset"),
+        (["split", "{s}/images", "out", "--data.format=folders", "--data.labels=gone.txt"], "gone.txt"),
+        (["split", "gone.csv", "out"], "gone.csv"),
+        (["split", "gone-*.tar", "out"], "found none"),
+        (["convert", "{s}/train.csv", "{s}/val.csv"], "--force"),
+        (["convert", "{s}/train.csv", "out.x", "--to=xml"], "webdataset"),
+        (["convert", "{s}/train.csv", "out", "--shard_size=0"], "at least 1"),
+        (["convert", "{s}/train.csv"], "see msrn data --help"),
+        (["splt"], "splt"),
+    ],
+)
+def test_mistakes_are_told_with_what_to_do(
+    capsys: Capture, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert told in wrong(
+        capsys, *(argument.format(s=scenes) if "{s}" in argument else argument for argument in arguments)
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_are_printed_and_a_trace_is_shown_when_asked_for(capsys: Capture) -> None:
+    assert main(["data", "split", "trainval", "out", "--preset=voc2007", "--print_config"]) == 0
+    assert "format: voc" in capsys.readouterr().out
+    from msrn.errors import DataError
+
+    with pytest.raises(DataError):
+        main(["data", "convert", "gone.csv", "x.jsonl", "--debug"])
