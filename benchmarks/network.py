@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -80,11 +80,11 @@ def training_resnet(images: int = 8, size: int = 224) -> list[dict[str, Any]]:
     """A whole optimiser step of the COCO preset, with the per-label head."""
     settings = load_settings(preset("coco2014"))
     settings = settings.model_copy(update={"model": settings.model.model_copy(update={"head": "per_label"})})
-    step = _training_step(build(settings.model, 80), settings, images, size, 80)
+    step, batch = training_step(settings, 80), _batch(images, size, 80)
 
     def run(form: str) -> None:
         with operator(form):
-            step()
+            step(*batch)
 
     forms = ("auto", "reference", "none")
     times = side_by_side({form: functools.partial(run, form) for form in forms})
@@ -112,28 +112,33 @@ def training_lite(images: int = 32, size: int = 224) -> list[dict[str, Any]]:
             settings = load_settings(preset("voc2007_lite"))
             model = settings.model.model_copy(update={"name": name, "freeze": freeze, "freeze_norm": freeze > 0})
             settings = settings.model_copy(update={"model": model})
-            steps[name] = _training_step(build(model, 20), settings, images, size, 20)
+            steps[name] = functools.partial(training_step(settings, 20), *_batch(images, size, 20))
         times = side_by_side(steps)
         what = f"training step, Lite0, VOC, {size} px, B={images}, {told}: MSRN over average pool + linear"
         rows.append(_row(what, times["msrn"], times["average_pool"], at_most=1.25))
     return rows
 
 
-def _training_step(model: Tagger, settings: Settings, images: int, size: int, labels: int) -> Run:
+def training_step(settings: Settings, labels: int) -> Callable[[Tensor, Tensor], None]:
+    """A network with random weights and what trains it by one batch: forward, backward, and the optimiser's step."""
+    model = build(settings.model, labels)
     freeze_backbone(model.backbone, settings.model.freeze)
     model.train()
     hold_norms(model.backbone, everywhere=settings.model.freeze_norm)
     optimizer = build_optimizer(model, settings.optim)
-    image = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
-    target = (torch.rand(images, labels) < 0.1).float()
 
-    def step() -> None:
+    def step(image: Tensor, target: Tensor) -> None:
         output = model(image)
         (soft_margin(output.logits, target) + sum(output.aux.values())).backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return step
+
+
+def _batch(images: int, size: int, labels: int) -> tuple[Tensor, Tensor]:
+    image = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
+    return image, (torch.rand(images, labels) < 0.1).float()
 
 
 def _row(what: str, slow: Times, fast: Times, **bar: float) -> dict[str, Any]:

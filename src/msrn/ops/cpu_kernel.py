@@ -238,8 +238,37 @@ def _extent(x: Any) -> Any:
 
 
 @_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
+def _forward_rows_across(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
+    """``_forward_rows`` for few positions, vectors side by side: one after another, sums so short never get going."""
+    count = q.shape[1]
+    wide = (count + 31) // 32 * 32  # whole registers; the vectors that fill the last ones are zero
+    rate, top = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
+    s0, s1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    for r in range(first, last):
+        row, vectors = x[r], q[r % q.shape[0]]
+        low, high = _extent(row)
+        for k in range(count):
+            top[k] = high if vectors[k] >= 0 else low
+            rate[k] = vectors[k] * _LOG2_E
+        s0[:] = s1[:] = np.float32(0)
+        for n in range(row.shape[0]):
+            for k in range(wide):
+                below = row[n] - top[k]
+                e = _exp2(rate[k] * below)
+                s0[k] += e
+                s1[k] += e * below
+        for k in range(count):
+            total[r, k] = s0[k]
+            shift[r, k] = s1[k] / s0[k]
+            pooled[r, k] = top[k] + shift[r, k]
+
+
+@_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
 def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
     """``x (R, N), q (D, K)`` to ``pooled, shift, total (R, K)``; row r is channel r % D."""
+    if x.shape[1] <= 128 and q.shape[1] >= 32:
+        _forward_rows_across(first, last, x, q, pooled, shift, total)
+        return
     for r in range(first, last):
         row, vectors = x[r], q[r % q.shape[0]]
         low, high = _extent(row)
