@@ -35,7 +35,7 @@ SHAPES = {  # B, N, K, D
     "one of each": (1, 1, 1, 1),
     "several threads": (2, 784, 84, 16),
     "many vectors, few positions": (3, 49, 84, 16),
-    "whole registers of vectors": (1, 128, 64, 4),
+    "whole registers of vectors": (1, 64, 64, 4),
     "many vectors, one position": (1, 1, 33, 4),
 }
 
@@ -78,9 +78,7 @@ def test_value_and_gradients_equal_the_definition(shape: tuple[int, int, int, in
 
 @pytest.mark.parametrize(("positions", "count"), [(196, 24), (49, 64)])
 @pytest.mark.parametrize("scale", [1e-4, 30.0, 900.0])
-def test_value_and_gradients_hold_for_products_from_tiny_to_ten_thousand(
-    scale: float, positions: int, count: int
-) -> None:
+def test_values_and_gradients_hold_for_products_tiny_and_huge(scale: float, positions: int, count: int) -> None:
     inputs = draw(2, positions, count, 32, scale=scale)
     largest = inputs[0].abs().max()
     assert scale < 900 or largest * inputs[1].abs().max() > 1e4

@@ -266,7 +266,7 @@ def _forward_rows_across(first: Any, last: Any, x: Any, q: Any, pooled: Any, shi
 @_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
 def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
     """``x (R, N), q (D, K)`` to ``pooled, shift, total (R, K)``; row r is channel r % D."""
-    if x.shape[1] <= 128 and q.shape[1] >= 32:
+    if x.shape[1] <= 64 and q.shape[1] >= 32:
         _forward_rows_across(first, last, x, q, pooled, shift, total)
         return
     for r in range(first, last):
