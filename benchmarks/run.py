@@ -1,7 +1,8 @@
 """All benchmarks, one table: ``make bench`` prints it, and writes ``results.json`` and ``docs/benchmarks.md``.
 
 Run it on a machine that does nothing else. Each group runs in a process of its own, so that none finds memory or caches
-as another left them.
+as another left them. Where our operator stands beside the plain one, both ways of treating freed memory are shown: the
+plain form's large products cost more in fresh pages than in arithmetic.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("attention", "network", "predict", "loader")
-"""Modules beside this one; each has ``measure()``, which gives rows."""
+GROUPS = {
+    "attention": ("attention", "measure", False),
+    "attention_kept": ("attention", "measure", True),
+    "plain": ("network", "beside_plain", False),
+    "plain_kept": ("network", "beside_plain", True),
+    "network": ("network", "measure", True),
+    "predict": ("predict", "measure", True),
+    "loader": ("loader", "measure", True),
+    "growth": ("attention", "growth", False),
+}
+"""Module beside this one, its function that gives rows, and whether freed memory is kept, as the program does."""
 OUT = Path(__file__).parent
 DOCS = OUT.parent / "docs"
 
@@ -33,7 +43,7 @@ def main() -> None:
         return
     path = OUT / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for group in asked.groups or [*GROUPS, "growth"]:
+    for group in asked.groups or GROUPS:
         if group != "report":
             print(f"{group} (load of the machine: {os.getloadavg()[0]:.1f})", file=sys.stderr)
             command = [sys.executable, __file__, "--child", group]
@@ -50,10 +60,12 @@ def main() -> None:
 def _measure(group: str) -> dict[str, Any]:
     from timing import machine
 
-    if group == "growth":
-        rows = importlib.import_module("attention").growth()
-    else:
-        rows = importlib.import_module(group).measure()
+    from msrn.__main__ import keep_freed_memory
+
+    module, function, keep = GROUPS[group]
+    if keep:
+        keep_freed_memory()
+    rows = getattr(importlib.import_module(module), function)()
     return {"machine": machine(), "rows": rows}
 
 
@@ -68,12 +80,22 @@ def report(results: dict[str, Any]) -> str:
         f"Measured {', '.join(dates)} with `make bench`. Medians (least to most) of runs in turn in one process;",
     ]
     lines += ["a ratio is the median of the ratios round by round.", ""]
-    rows = [row for name, group in results.items() if name != "growth" for row in group["rows"]]
-    lines += ["| what | slower | faster | ratio | bar | |", "|---|---|---|---|---|---|"]
+    lines += [
+        "Freed memory is either given back to the system, which is the C library's default and what you get in Python,"
+    ]
+    lines += ["or kept, which is what the program `msrn` does (see [Speed](guides/speed.md)).", ""]
+    rows = [
+        {**row, "memory": "kept" if GROUPS[name][2] else "default"}
+        for name in GROUPS
+        if name != "growth" and name in results
+        for row in results[name]["rows"]
+    ]
+    lines += ["| what | memory | slower | faster | ratio | bar | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         if "ratio" in row:
             bar, met = _bar(row)
-            lines.append(f"| {row['what']} | {row['slow']} | {row['fast']} | {_times(row['ratio'])} | {bar} | {met} |")
+            times = f"{row['slow']} | {row['fast']} | {_times(row['ratio'])}"
+            lines.append(f"| {row['what']} | {row['memory']} | {times} | {bar} | {met} |")
     lines += ["", "| what | figure | bar | |", "|---|---|---|---|"]
     for row in rows:
         if "value" in row:

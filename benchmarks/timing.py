@@ -1,14 +1,13 @@
 """How is something timed here? Side by side in one process, in turn, after a warm-up; medians and ratios are kept.
 
-Ratios of two functions that ran in turn hold on a machine whose speed drifts; single times do not.
+Ratios of two functions that ran in turn hold on a machine whose speed drifts; single times do not. Every second round
+runs backwards, because what ran before leaves caches and memory as it likes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does, before torch starts
-
 import platform
 import resource
 import statistics
@@ -40,10 +39,10 @@ class Times:
 
 
 def side_by_side(functions: Mapping[str, Run], *, runs: int = 5, warm_up: int = 1) -> dict[str, Times]:
-    """Time functions in turn, A B C A B C ..., ``runs`` rounds after ``warm_up`` that are not counted."""
+    """Time functions in turn, A B C, C B A, ..., ``runs`` rounds after ``warm_up`` that are not counted."""
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + runs):
-        for name, function in functions.items():
+        for name, function in list(functions.items())[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             function()
             if number >= warm_up:
@@ -59,9 +58,10 @@ def ratio(slow: Times, fast: Times) -> float:
 def peak_memory(function: Run) -> int:
     """Bytes by which the process grows while ``function`` runs, at its peak (Linux: VmHWM, which is set back before).
 
-    It is run once beforehand, so that what is kept for good is not counted.
+    It is run once beforehand, so that what is kept for good is not counted; what was freed is given back first.
     """
     function()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     function()

@@ -48,3 +48,21 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_that_a_tensor_leaves_is_kept_for_the_next(kept: bool) -> None:
+    code = f"""
+import torch
+from msrn.__main__ import keep_freed_memory
+if {kept}:
+    keep_freed_memory()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+tensor = torch.ones(64 * 2**20)
+before = resident()
+del tensor
+print(before - resident())
+"""
+    given_back = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert (given_back < 2**20) is kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import os
 import sys
@@ -11,9 +12,12 @@ from typing import NoReturn
 
 from msrn.cli import main
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names and numbers of malloc.h
+
 
 def run() -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    keep_freed_memory()
     # Imports make a million objects and no garbage; looking for some every 700 objects takes a second of a cold start.
     gc.set_threshold(100_000, 50, 50)
     try:
@@ -26,6 +30,18 @@ def run() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed for the next tensor; other libraries of C are left alone.
+
+    By default each large tensor is mapped anew and given back, and the system zeroes its pages every time: between a
+    seventh and a third of a training step on a CPU, for a process that ends no smaller than it was at its largest.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 if __name__ == "__main__":

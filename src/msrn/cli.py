@@ -49,8 +49,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Large blocks of memory on huge pages: a training step on a CPU spends a quarter less time. Read by torch at start.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     parser = _parser()
     if not arguments:
         parser.print_help(sys.stderr)
