@@ -36,7 +36,9 @@ class ReaderSettings(_Frozen):
         "auto", description="pictures without any label; auto: the format's protocol (COCO and NUS-WIDE drop them)"
     )
     crowd: Literal["count", "skip"] = Field("count", description="COCO: do crowd regions count as the label?")
-    order: Literal["name", "id"] = Field("name", description="columns by label name, or by the format's own numbers")
+    order: Literal["name", "id"] = Field(
+        "name", description="columns by label name; id: COCO's numbers, or the order of MSRN's NUS-WIDE and Apparel"
+    )
     image_column: str = Field(
         "", description="tables, parquet: column of the pictures; empty: a usual name, or the first"
     )
@@ -51,9 +53,19 @@ class ReaderSettings(_Frozen):
 class DataSettings(_Frozen):
     """Which pictures and labels, and how a picture becomes a tensor."""
 
-    format: Literal["voc", "table", "manifest", "scenes", "folders", "textfiles", "parquet", "webdataset"] = Field(
-        "table", description="layout of the data set: a reader's name"
-    )
+    format: Literal[
+        "voc",
+        "coco",
+        "nuswide",
+        "apparel",
+        "table",
+        "manifest",
+        "scenes",
+        "folders",
+        "textfiles",
+        "parquet",
+        "webdataset",
+    ] = Field("table", description="layout of the data set: a reader's name")
     reader: ReaderSettings = ReaderSettings()
     root: str = Field("", description="folder of the data set; for tables, what image paths are relative to")
     train: str = Field("train", description="training split: a file, folder or pattern, or a split's name")

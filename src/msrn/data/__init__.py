@@ -11,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from msrn.config import DataSettings
+from msrn.data.apparel import read_apparel
+from msrn.data.coco import read_coco
 from msrn.data.containers import find_containers
 from msrn.data.folders import read_folders, read_textfiles
+from msrn.data.nuswide import read_nuswide
 from msrn.data.parquet import parquet_files, read_parquet
 from msrn.data.records import Manifest
 from msrn.data.shards import read_shards
@@ -54,6 +57,33 @@ def _manifest(data: DataSettings, split: str, labels: LabelSpace | None) -> Mani
 
 def _voc(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
     return read_voc(_root(data), split, labels)
+
+
+def _coco(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_coco(
+        data.root,
+        split,
+        labels,
+        images=data.reader.images,
+        keep_empty=data.reader.without_labels == "keep",
+        count_crowd=data.reader.crowd == "count",
+        by_id=data.reader.order == "id",
+    )
+
+
+def _nuswide(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_nuswide(
+        _root(data),
+        split,
+        labels,
+        images=data.reader.images,
+        keep_empty=data.reader.without_labels == "keep",
+        published_order=data.reader.order == "id",
+    )
+
+
+def _apparel(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
+    return read_apparel(_root(data), split, labels, colours_first=data.reader.order == "id")
 
 
 def _scenes(data: DataSettings, split: str, labels: LabelSpace | None) -> Manifest:
@@ -122,6 +152,9 @@ def _below(root: str, split: str) -> Path:
 
 READERS: dict[str, Callable[[DataSettings, str, LabelSpace | None], Manifest]] = {
     "voc": _voc,
+    "coco": _coco,
+    "nuswide": _nuswide,
+    "apparel": _apparel,
     "table": _table,
     "manifest": _manifest,
     "scenes": _scenes,
