@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from msrn.cli import main
 from msrn.data.records import Manifest
+from msrn.data.tables import read_table
 from msrn.data_cli import DATA_COMMANDS, format_of
 
 Capture = pytest.CaptureFixture[str]
@@ -99,6 +104,61 @@ def test_names_of_groups_may_be_found_in_file_names(scenes: Path, tmp_path: Path
     assert not tens[0] & tens[1]
 
 
+def test_a_good_data_set_is_checked_with_exit_code_0_and_leakage_with_1(
+    capsys: Capture, scenes: Path, tmp_path: Path
+) -> None:
+    settings = ["--data.format=scenes", f"--data.root={scenes}", "--data.train=train", "--data.test=test"]
+    assert main(["data", "check", *settings, "--near=-1"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("60 pictures (train 48, test 12), ")
+    lists = [str(tmp_path / f"{name}.jsonl") for name in ("test", "train")]
+    whole = read_table(scenes / "train.csv")
+    replace(whole.first(5), split="test").write(lists[0])
+    whole.write(lists[1])
+    assert main(["data", "check", *lists, "--examples=1"]) == 1
+    out, _ = capsys.readouterr()
+    assert re.search(r"error +leak +5 +train/test leakage", out)
+    assert main(["data", "check", *lists, "gone.csv", "--json", "--workers=1"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [each["code"] for each in told["findings"]][:2] == ["source", "leak"]
+    fix = [f"--fix={tmp_path / 'fixed'}"]
+    assert main(["data", "check", *lists, *fix]) == 1
+    assert "train: 5 left out" in capsys.readouterr().err
+    assert len(Manifest.read(tmp_path / "fixed" / "train.jsonl")) == 43
+    assert main(["data", "check", *(str(tmp_path / "fixed" / f"{name}.jsonl") for name in ("train", "test"))]) == 0
+    assert main(["data", "check", *lists, *fix]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_what_looks_alike_is_kept_together_by_a_split(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    labels = read_table(scenes / "train.csv")
+    rows = []
+    for number in range(12):
+        with Image.open(labels.path(number)) as image:
+            for name, picture in (("a", image), ("b", image.resize((50, 50))), ("c", image)):
+                picture.save(tmp_path / f"{number}{name}.png")
+                rows.append((f"{number}{name}.png", "|".join(labels.records[number].positives)))
+    with (tmp_path / "all.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "labels"), *rows])
+    groups = str(tmp_path / "near.jsonl")
+    assert main(["data", "check", str(tmp_path / "all.csv"), "--groups", groups]) == 0
+    arguments = ["data", "split", str(tmp_path / "all.csv"), str(tmp_path / "lists"), "--parts=a=0.5,b=0.5"]
+    assert main([*arguments, "--groups", groups]) == 0
+    parts = [Manifest.read(tmp_path / "lists" / f"{name}.jsonl").records for name in "ab"]
+    numbers = [{record.image[:-5] for record in part} for part in parts]
+    assert not numbers[0] & numbers[1]
+    assert [len(part) for part in parts] == [18, 18]
+
+
+def test_a_page_is_written_once(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "scenes.html"
+    arguments = ["data", "show", str(scenes / "val.csv"), str(scenes / "train.csv"), f"--out={page}", "--title=A & B"]
+    assert main([*arguments, "--samples=1"]) == 0
+    assert re.search(r"scenes\.html: 0\.\d MB", capsys.readouterr().out)
+    assert "<h1>A &amp; B</h1>" in page.read_text(encoding="utf-8")
+    assert "--force" in wrong(capsys, *arguments[1:])
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -117,6 +177,15 @@ def test_names_of_groups_may_be_found_in_file_names(scenes: Path, tmp_path: Path
         (["convert", "{s}/train.csv", "out", "--shard_size=0"], "at least 1"),
         (["convert", "{s}/train.csv"], "see msrn data --help"),
         (["splt"], "splt"),
+        (["check"], "name its splits"),
+        (["check", "gone.csv", "lost.csv"], "gone.csv"),
+        (["check", "{s}/train.csv", "--near=16"], "-1 to 15"),
+        (["check", "{s}/train.csv", "--groups={s}/val.csv"], "--force"),
+        (["check", "{s}/train.csv", "gone.csv", "--fix=out"], "gone.csv"),
+        (["show", "{s}/train.csv", "--out={s}/val.csv"], "--force"),
+        (["show", "{s}/train.csv"], "out"),
+        (["show", "{s}/train.csv", "--out=a.html", "--samples=101"], "0 to 100"),
+        (["show", "{s}/train.csv", "--out=a.html", "--threshold=0"], "above 0"),
     ],
 )
 def test_mistakes_are_told_with_what_to_do(

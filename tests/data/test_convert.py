@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from msrn.cli import main
 from msrn.data import convert as module
+from msrn.data.coco import read_coco
 from msrn.data.containers import find_containers
 from msrn.data.convert import convert
 from msrn.data.folders import read_textfiles
@@ -128,6 +130,21 @@ def test_coco_holds_pictures_categories_and_labels_and_refuses_what_it_cannot_sa
     with pytest.raises(DataError, match="no place for difficult objects"):
         convert(manifest(root, (("cat",), ("dog",))), root / "d.json", "coco")
     assert not (root / "d.json").exists()
+
+
+@pytest.mark.parametrize("place", ["beside the pictures", "elsewhere"])
+def test_the_commands_write_coco_and_read_it_back_equal(root: Path, place: str) -> None:
+    folder = root if place == "beside the pictures" else root.parent / "elsewhere"
+    data = manifest(root, *UNSEEN)
+    data.write(root.parent / "in.jsonl")
+    there = ["data", "convert", str(root.parent / "in.jsonl"), str(folder / "c.json"), "--to=coco"]
+    assert main(there) == 0
+    choices = ["--data.format=coco", "--data.reader.order=id", "--data.reader.without_labels=keep"]
+    images = [] if folder == root else [f"--data.reader.images={root}"]
+    assert main(["data", "convert", str(folder / "c.json"), str(root.parent / "out.jsonl"), *choices, *images]) == 0
+    back = Manifest.read(root.parent / "out.jsonl")
+    assert (back.records, back.labels) == (data.records, data.labels)
+    assert back.path(0).samefile(data.path(0))
 
 
 @pytest.mark.parametrize(("out", "form"), [("m.jsonl", "manifest"), ("t.csv", "table"), ("c.json", "coco")])
@@ -258,6 +275,10 @@ def test_any_names_survive_every_format_or_are_refused(
                 backs.append(read_table(convert(data, root / form, "table")))
             except MsrnError:
                 assert not (root / form).exists()
+        if not any(-1 in row for row in codes):
+            path = convert(data, root / "c.json", "coco")
+            backs.append(read_coco("", str(path), keep_empty=True, by_id=True))
+            assert backs[-1].labels == data.labels
         for back in backs:
             assert same(data, back)
             contents = [back.picture(index) for index in range(len(back))]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from msrn.data.dataset import ImageDataset, evaluation_loader, training_loader
+from msrn.data.dataset import ImageDataset, evaluation_loader, loader_processes, training_loader
 from msrn.data.records import Manifest, Record
 from msrn.data.transforms import Preprocessing, eval_transform, train_transform
 from msrn.errors import DataError
@@ -146,10 +146,15 @@ def test_unreadable_pictures_stop_the_loader_and_are_named(manifest: Manifest, t
     assert "Traceback" not in str(caught.value)
 
 
-def test_unknown_targets_stay_unknown(manifest: Manifest) -> None:
-    targets = np.full((COUNT, 2), np.nan, np.float32)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unknown_targets_stay_unknown_in_every_batch(manifest: Manifest, workers: int) -> None:
+    targets = np.random.default_rng(3).choice(np.array([0, 1, np.nan], np.float32), (COUNT, 2))
+    assert np.isnan(targets).any()
     images = ImageDataset(manifest, eval_transform(Preprocessing(size=8)), targets)
-    assert torch.isnan(images[0]["target"]).all()
+    batches = list(training_loader(images, batch_size=4, seed=0, epoch=0, workers=workers))
+    assert len(batches) == COUNT // 4
+    for batch in batches:
+        np.testing.assert_array_equal(batch["target"].numpy(), targets[batch["index"].numpy()])
 
 
 def _plain(manifest: Manifest) -> ImageDataset:
@@ -158,3 +163,17 @@ def _plain(manifest: Manifest) -> ImageDataset:
 
 def _by_index(batches: list[dict[str, torch.Tensor]]) -> dict[int, torch.Tensor]:
     return {int(i): image for batch in batches for i, image in zip(batch["index"], batch["image"], strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cores", "expected"), [(False, 2, 0), (False, 7, 0), (False, 64, 2), (True, 4, 4), (True, 64, 8)]
+)
+def test_processes_are_started_where_they_do_not_compete_with_training(
+    monkeypatch: pytest.MonkeyPatch, images: ImageDataset, gpu: bool, cores: int, expected: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert loader_processes() == expected
+    one_each = evaluation_loader(images, batch_size=1, workers=-1)
+    assert one_each.num_workers == min(expected, len(images))
+    assert evaluation_loader(images, batch_size=1, workers=1).num_workers == 1

@@ -73,6 +73,8 @@ def test_one_class_number_per_picture_and_minus_one_for_not_labelled(tmp_path: P
         ({"cat": [1, 0, None], "dog": [True, False, True]}, ("cat", "dog"), [[1, 1], [0, 0], [-1, 1]]),
         ({"positives": [["a"], [], None], "difficult": [["b"], [], []], "unknown": [[], ["a"], []]},
          ("a", "b"), [[1, 2], [-1, 0], [-1, -1]]),
+        ({"tags": [["a"], [], None], "unknown": [["b"], ["a", "b"], None]}, ("a", "b"), [[1, -1], [-1, -1], [-1, -1]]),
+        ({"a": [1.0, float("nan"), 0.0], "b": [None, 0.0, 1.0]}, ("a", "b"), [[1, -1], [-1, 0], [0, 1]]),
     ],
 )  # fmt: skip
 def test_names_and_columns_mean_what_they_mean_in_tables(

@@ -29,6 +29,7 @@ def manifest(root: Path, *records: Record) -> Manifest:
 def test_codes_and_targets_say_what_the_records_say(tmp_path: Path) -> None:
     data = manifest(tmp_path, Record("a.jpg", ("dog",), ("cat",)), Record("b.jpg", (), (), ("sofa",)))
     assert data.codes().tolist() == [[DIFFICULT, POSITIVE, NEGATIVE], [NEGATIVE, NEGATIVE, UNKNOWN]]
+    assert data.unknown_entries == 1
     assert data.codes().dtype == np.int8
     nan = np.nan
     for policy, value in (("positive", 1), ("negative", 0), ("ignore", nan)):
@@ -96,8 +97,10 @@ def test_the_digest_depends_on_content_and_not_on_place(tmp_path: Path) -> None:
         ('{"image": "b.jpg", "positives": "cat"}', "lists of label names"),
         ('{"image": "b.jpg", "positives": ["cat"], "unknown": ["cat"]}', "named twice"),
         ('{"image": "b.jpg", "positive": ["cat"]}', "expected image, positives"),
-        ('{"image": "./a.jpg"}', "named twice"),
-        ('{"image": ""}', "no file name"),
+        ('{"image": "./a.jpg", "positives": []}', "named twice"),
+        ('{"image": "", "positives": []}', "no file name"),
+        ('{"image": "b.jpg"}', "expected positives"),
+        ('{"image": "b.jpg", "unknown": ["cat"]}', "expected positives"),
         ('{"positives": []}', "expected image"),
         ("[]", "JSON object"),
         ("{", "broken record"),
@@ -105,7 +108,7 @@ def test_the_digest_depends_on_content_and_not_on_place(tmp_path: Path) -> None:
 )
 def test_a_broken_record_is_named_by_its_line(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "m.jsonl"
-    path.write_text(f'{HEADER}{{"image": "a.jpg"}}\n\n{line}\n', encoding="utf-8")
+    path.write_text(f'{HEADER}{{"image": "a.jpg", "positives": []}}\n\n{line}\n', encoding="utf-8")
     with pytest.raises(DataError, match=message) as caught:
         Manifest.read(path)
     assert caught.value.problems[0].where == f"{path}, line 4"

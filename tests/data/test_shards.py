@@ -80,6 +80,9 @@ def test_partial_and_difficult_labels_are_read(tmp_path: Path) -> None:
     said = {"positives": ["a"], "difficult": ["b"], "unknown": ["c"]}
     data = read_shards([shard(tmp_path / "s.tar", {"1.jpg": b"", "1.json": said})], LabelSpace(["a", "b", "c", "d"]))
     assert states(data) == [[1, 2, -1, 0]]
+    (tmp_path / "classnames.txt").write_text("a\nb\nc\nd\n")
+    beside = {"1.jpg": b"", "1.json": {"labels": [0], "unknown": [2, 3]}, "2.jpg": b"", "2.json": {"labels": None}}
+    assert states(read_shards([shard(tmp_path / "t.tar", beside)])) == [[1, 0, -1, -1], [-1] * 4]
 
 
 def test_a_key_ends_at_the_first_dot_of_the_file_s_name(tmp_path: Path) -> None:

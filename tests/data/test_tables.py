@@ -54,6 +54,15 @@ EXPECTED = (Record("a.jpg", ("cat", "dog")), Record("b.jpg", (), (), ("cat", "do
         ("t.tsv", "image\tlabels\na.jpg\tcat,dog\nb.jpg\t\nc d.jpg\t-\n"),
         ("t.txt", "image\tlabels\na.jpg\tcat;dog\nb.jpg\t\nc d.jpg\t-\n"),
         ("t.csv", "image,cat,dog\na.jpg,1,1\nb.jpg,,nan\nc d.jpg,0,0\n"),
+        ("t.csv", "image,cat,dog\na.jpg,1,1\nb.jpg,?,N/A\nc d.jpg,0,0\n"),
+        ("t.csv", "image,labels\na.jpg,cat|dog\nb.jpg,?\nc d.jpg,-\n"),
+        ("t.csv", "image,labels,Unknown\na.jpg,cat|dog,\nb.jpg,-,cat;dog\nc d.jpg,-,-\n"),
+        (
+            "t.jsonl",
+            '{"image": "a.jpg", "labels": ["cat", "dog"]}\n'
+            '{"image": "b.jpg", "labels": [], "unknown": ["cat", "dog"]}\n'
+            '{"image": "c d.jpg", "labels": [], "unknown": []}\n',
+        ),
         ("t.csv", "image,cat,dog\na.jpg,1.0,True\nb.jpg,,NaN\nc d.jpg,0.0,no\n"),
         (
             "t.jsonl",
@@ -84,6 +93,21 @@ def test_json_lines_may_speak_as_a_manifest_does(folder: Path) -> None:
     for wrong in ({"positives": ["cat"], "unknown": ["cat"]}, {"positives": ["cat"], "difficult": "dog"}):
         with pytest.raises(DataError, match=r"named twice|lists of label names"):
             read_table(table(folder, json.dumps({"image": "a.jpg", **wrong}), "t.jsonl"))
+
+
+def test_a_column_beside_the_names_says_which_labels_are_unknown(folder: Path) -> None:
+    data = read_table(table(folder, "image,labels,unknown\na.jpg,cat,dog|sea\nb.jpg,sea,\nc d.jpg,?,\n"))
+    assert data.labels.names == ("cat", "dog", "sea")
+    assert data.codes().tolist() == [[1, -1, -1], [0, 0, 1], [-1, -1, -1]]
+    assert data.unknown_entries == 5
+    lone = read_table(table(folder, "image,unknown\na.jpg,cat\nb.jpg,-\n"))  # a label column of that name
+    assert lone.codes().tolist() == [[1], [0]]
+
+
+def test_every_missing_cell_of_json_lines_is_unknown(folder: Path) -> None:
+    rows = ['{"image": "a.jpg", "cat": 1}', '{"image": "b.jpg", "dog": 0, "cat": null}', '{"image": "c d.jpg"}']
+    data = read_table(table(folder, "\n".join(rows), "t.jsonl"))
+    assert (data.labels.names, data.codes().tolist()) == (("cat", "dog"), [[1, -1], [-1, 0], [-1, -1]])
 
 
 def test_a_label_may_be_called_positives(folder: Path) -> None:
@@ -148,6 +172,12 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
         ('image,labels\na.jpg,cat\nb.jpg,"dog\n', "3", "expected CSV"),
         ("image,cat,dog\na.jpg,1,2\n", "2", "column 'dog': expected 1, 0 or nothing (unknown), got '2'"),
         ("image,cat,dog\na.jpg,1,-1\n", "2", "got '-1'"),
+        ("image,labels\na.jpg,cat\nb.jpg,-1\n", "3", "expected names of labels, got -1"),
+        ("image,labels\na.jpg,cat\nb.jpg,dog|?\n", "3", "got '?' among them"),
+        ("image,labels,unknown\na.jpg,cat,1\n", "2", "column 'unknown': expected names of labels, got '1'"),
+        ("image,labels,unknown\na.jpg,cat,dgo\n", "1", "'dgo' is not in the label set"),
+        ("image,labels,unknown\na.jpg,cat,cat\n", "2", "named twice"),
+        ("image,labels,unknown\na.jpg,cat,\nb.jpg,,dog\n", "3", "said to be unknown, but 'labels' is blank"),
         ("image,cat,dogs\na.jpg,1,1\n", "2", "'dogs' is not in the label set"),
         ("image,cat,dog,dog\na.jpg,1,1,1\n", "1", "unique"),
         ("image,cat\na.jpg,1\n", "1", "'dog' of the label set has no column"),
@@ -158,6 +188,12 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
 def test_a_mistake_is_named_by_its_line(folder: Path, text: str, line: str, message: str) -> None:
     found = problems(table(folder, text), LabelSpace(["cat", "dog"]))
     assert any(place == line and message in told for place, told in found), found
+
+
+def test_a_code_of_minus_one_comes_with_what_it_may_mean(folder: Path) -> None:
+    for text in ("image,cat\na.jpg,1\nb.jpg,-1\n", "image,cat,dog\na.jpg,1,-1.0\n"):
+        with pytest.raises(DataError, match=r"absent in some data sets and unknown in others|leave the cell blank"):
+            read_table(table(folder, text))
 
 
 def test_all_mistakes_come_together(folder: Path) -> None:
@@ -211,7 +247,7 @@ def test_absolute_paths_and_symbolic_links_are_taken_as_they_are(folder: Path) -
 
 
 labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10).filter(
-    lambda name: name.strip() == name and name.lower() not in {"-", "", "na", "nan", "null"}
+    lambda name: name.strip() == name and name.lower() not in {"-", ""}
 )
 
 

@@ -8,13 +8,11 @@ and 40,137 of 40,504 validate), crowd regions, and the order of columns (by name
 from __future__ import annotations
 
 import json
-import posixpath
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from msrn.data.records import Manifest, Record, missing_images, repeated_images
+from msrn.data.records import Manifest, Record, folder_of_images, missing_images, outside_images, repeated_images
 from msrn.errors import DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace
 
@@ -43,7 +41,7 @@ def read_coco(
         split: the file, or what its name says: ``train``, ``val2014``, ``minival`` find ``instances_train2014.json``
             and the like in the root or its folder ``annotations``.
         labels: bind to these, by name; None: all categories of the file, used or not.
-        images: folder of the pictures, below the root; empty: found by the first picture's name in the usual places.
+        images: folder of the pictures, below the root; empty: the first usual one that holds some of the pictures.
         keep_empty: keep pictures without objects, with no label.
         count_crowd: a region marked ``iscrowd`` shows its category like any object.
         by_id: columns by category number; else by name.
@@ -51,7 +49,7 @@ def read_coco(
     Raises:
         DataError: no such file or several, no COCO file, and everything wrong in it, by key: numbers that are given
             twice or to nothing, annotations of unknown pictures or categories, names given twice, pictures that are
-            not there or lie outside the folder.
+            not there or lie outside the folder. Annotations' own numbers say nothing of labels and are not looked at.
     """
     path = _annotation_file(Path(root), split)
     tree = _parsed(path)
@@ -62,30 +60,33 @@ def read_coco(
     problems += _category_problems(names, labels, str(path))
     shown, crowd_only = _shown(tree, files, categories, count_crowd, str(path), problems)
     base = Path(root) if str(root) else path.parent
-    folder = _picture_folder(base, path, images, next(iter(files.values()), ""))
+    folder = _picture_folder(base, path, images, list(files.values()), problems)
     places = {number: f"{path}, image {number}" for number in files}
-    problems += _outside(files, places)
     problems += repeated_images(list(files.values()), list(places.values()))
     empty = sum(number not in shown for number in files)
     kept = [number for number in files if keep_empty or number in shown]
-    if not problems:
-        problems += missing_images(folder, [(files[number], places[number]) for number in kept])
+    outside = outside_images(folder or base, [(files[number], places[number]) for number in files])
+    problems += outside
+    if folder:
+        faulty = {problem.where for problem in outside}
+        problems += missing_images(folder, [(files[n], places[n]) for n in kept if places[n] not in faulty])
     if not kept and not problems:
         problems.append(Problem("no picture has an object", str(path), "pass --data.reader.without_labels keep"))
-    if problems:
+    if problems or folder is None:
         raise DataError.of(problems, f"the annotations {path.name} are broken")
     space = labels or LabelSpace(names if by_id else sorted(names))
     records = tuple(Record(files[number], tuple(sorted(shown.get(number, ())))) for number in kept)
-    told = [f"COCO {path.stem}", f"pictures without objects {'kept' if keep_empty else 'dropped'} ({empty:,})"]
-    told.append(f"crowd regions {'count' if count_crowd else f'skipped ({crowd_only:,} labels shown by them alone)'}")
-    return Manifest(records, space, path.stem.removeprefix("instances_"), folder, ", ".join(told))
+    source = [f"COCO {path.stem}", f"pictures without objects {'kept' if keep_empty else 'dropped'} ({empty:,})"]
+    source.append(f"crowd regions {'count' if count_crowd else 'skipped'} ({crowd_only:,} labels shown by them alone)")
+    return Manifest(records, space, path.stem.removeprefix("instances_"), folder, ", ".join(source))
 
 
 def _annotation_file(root: Path, split: str) -> Path:
     """The file itself, or the one whose name ends in the split's, with or without a year."""
-    for path in (Path(split), root / split):
-        if path.suffix.lower() == ".json" and path.is_file():
-            return path
+    if split.lower().endswith(".json"):
+        for path in (Path(split), root / split):
+            if path.is_file():
+                return path
     files = [path for folder in (root, root / "annotations") for path in sorted(folder.glob("*.json"))]
     pattern = re.compile(rf"(?:instances_)?{re.escape(split)}(?:20\d\d)?")
     found = [path for path in files if pattern.fullmatch(path.stem)]
@@ -110,6 +111,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise DataError(f"cannot read the annotations: {error}", str(path)) from error
     except json.JSONDecodeError as error:
         raise DataError(f"the annotations are no JSON: {error.msg}", f"{path}, line {error.lineno}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"the annotations are no JSON: {error}", str(path)) from error
     except RecursionError:
         raise DataError("the annotations are nested too deeply", str(path), "expected a COCO instances file") from None
     parts = ("images", "categories", "annotations")
@@ -131,7 +134,7 @@ def _by_id(tree: dict[str, Any], part: str, field: str, where: str, problems: li
         elif number in named:
             problems.append(Problem(f"id {number!r} is given twice", at, f"first to {named[number]!r}"))
         else:
-            named[number] = name.strip() if field == "name" else name.replace("\\", "/")
+            named[number] = name.strip() if field == "name" else name
     if not tree[part]:
         problems.append(Problem(f"the file has no {part}", where))
     return named
@@ -174,6 +177,9 @@ def _shown(
 def _category_problems(names: list[str], labels: LabelSpace | None, where: str) -> list[Problem]:
     twice = sorted({name for name in names if names.count(name) > 1})
     problems = [Problem(f"category {name!r} is given twice", f"{where}, categories") for name in twice]
+    # JSON can hold halves of characters, which no file and no terminal can.
+    halves = [name for name in names if re.search(r"[\ud800-\udfff\r\n]", name)]
+    problems += [Problem(f"category {name!r} is no line of text", f"{where}, categories") for name in halves]
     if labels is not None:
         for name in names:
             if name not in labels:
@@ -186,22 +192,19 @@ def _category_problems(names: list[str], labels: LabelSpace | None, where: str) 
     return problems
 
 
-def _picture_folder(base: Path, path: Path, images: str, first: str) -> Path:
-    """The folder that was asked for, or the first usual one that has the first picture."""
+def _picture_folder(base: Path, path: Path, images: str, names: list[str], problems: list[Problem]) -> Path | None:
+    """The folder that was asked for, or the first usual one that has pictures of the file."""
     if images:
         return base / images
     split = path.stem.removeprefix("instances_")
     bare = re.sub(r"20\d\d$", "", split)
     usual = [*(f"{above}{name}" for above in ("", "images/") for name in (split, bare)), "images", "data", "."]
-    places = [*(base / name for name in usual), *(path.parent / name for name in usual)]
-    return next((place for place in places if first and (place / first).is_file()), base)
-
-
-def _outside(files: dict[Any, str], places: dict[Any, str]) -> Iterable[Problem]:
-    for number, name in files.items():
-        if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in posixpath.normpath(name).split("/"):
-            hint = "picture names are relative to the folder of pictures"
-            yield Problem(f"picture {name!r} lies outside the folder of pictures", places[number], hint)
+    places = list(dict.fromkeys(above / name for above in (base, path.parent) for name in usual))
+    folder = folder_of_images(places, names)
+    if folder is None and names:
+        hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in places)}"
+        problems.append(Problem(f"expected pictures such as {names[0]!r}, found none", str(base), hint))
+    return folder
 
 
 def _is_number(value: Any) -> bool:
@@ -210,5 +213,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value)
     return text if len(text) <= 100 else text[:97] + "..."

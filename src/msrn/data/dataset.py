@@ -6,6 +6,7 @@ processes, and a run resumed at any step, see the same tensors.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from msrn.data.records import Manifest
 from msrn.data.transforms import Transform, open_image
 from msrn.errors import DataError
 
-__all__ = ["ImageDataset", "evaluation_loader", "on_device", "training_loader"]
+__all__ = ["ImageDataset", "evaluation_loader", "loader_processes", "on_device", "training_loader"]
 
 
 class ImageDataset(Dataset[dict[str, Any]]):
@@ -90,7 +91,7 @@ def training_loader(
         batch_size: pictures per optimiser step over all processes.
         seed: of the run.
         epoch: counted from 0.
-        workers: loader processes.
+        workers: loader processes; -1: ``loader_processes``.
         parts: forward passes per step.
         rank: of this process.
         world_size: number of processes.
@@ -122,6 +123,17 @@ def on_device(image: Tensor | list[Tensor], device: torch.device) -> Any:
     return image.to(device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
 
 
+def loader_processes() -> int:
+    """How many processes suit the machine.
+
+    Beside a GPU, as many as there are cores, up to 8. On a CPU, none below 8 cores: processes that read would compete
+    with the threads that compute, which wait for each other after every operation, and an epoch takes half as long
+    again (``benchmarks/loader.py``), where reading between steps takes a tenth.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, 8) if torch.cuda.is_available() else 2 * (cores >= 8)
+
+
 class _Batches(Sampler[Any]):
     """A fixed list of batches."""
 
@@ -140,7 +152,7 @@ def _loader(images: ImageDataset, batches: Sequence[Any], workers: int) -> DataL
         _Guarded(images),
         collate_fn=_collate,
         batch_sampler=_Batches(batches),
-        num_workers=min(workers, len(batches)),
+        num_workers=min(loader_processes() if workers < 0 else workers, len(batches)),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
         generator=torch.Generator(),  # else every epoch would draw from the global one

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from msrn.data.records import Manifest, Record, missing_images, repeated_images
+from msrn.data.records import Manifest, Record, folder_of_images, missing_images, outside_images, repeated_images
 from msrn.errors import DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace
 
@@ -76,33 +76,43 @@ def read_nuswide(
         root: the data set's folder.
         split: a list (``.txt``); or ``train``, ``test`` or ``val`` of the only ``.csv`` in the root, or else of the
             official files. Of a ``.csv``, ``test`` and ``val`` are the same.
-        labels: bind to these, by name; None: the 81 concepts. Numbers in lists count in their order.
-        images: folder of the pictures below the root; empty: ``Flickr`` or ``images`` if they are there, or the root.
+        labels: bind to these, by name; None: the 81 concepts. Numbers in lists count in their order; that of
+            ``Concepts81.txt`` if None, whatever the columns' order.
+        images: folder of the pictures below the root; empty: ``Flickr``, ``images`` or the root itself, the first that
+            has pictures of the split.
         keep_empty: keep pictures without any concept; the common splits leave them out.
         published_order: columns as in MSRN's released checkpoint, not by name.
 
+    Returns:
+        A manifest whose ``source`` names the split, its number of pictures and the start of its SHA-256 digest.
+
     Raises:
-        DataError: no such split, and everything wrong in its files, by file and line.
+        DataError: no such split, and everything wrong in its files, by file and line; pictures that are not there, or
+            lie outside the folder.
     """
     root = Path(root)
     space = labels or LabelSpace(PUBLISHED_ORDER if published_order else CONCEPTS)
     problems: list[Problem] = []
     rows, source = _rows(root, split, space, labels, problems)
-    folder = root / images if images else next((p for p in (root / "Flickr", root / "images") if p.is_dir()), root)
+    problems += [Problem("expected the path of a picture, got none", row.where) for row in rows if not row.image]
     empty = sum(not row.labels for row in rows)
     rows = rows if keep_empty else [row for row in rows if row.labels]
-    problems += [
-        Problem(f"picture {row.image!r} lies outside the folder of pictures", row.where)
-        for row in rows
-        if row.image.startswith("/") or ".." in row.image.split("/")
-    ]
-    problems += repeated_images([row.image for row in rows], [row.where for row in rows])
-    if not problems:
-        problems += missing_images(folder, [(row.image, row.where) for row in rows])
+    named = [(row.image, row.where) for row in rows]
+    problems += repeated_images([image for image, _ in named], [where for _, where in named])
+    usual = [root / name for name in ("Flickr", "images", ".")]
+    folder = root / images if images else folder_of_images(usual, [image for image, _ in named])
+    outside = outside_images(folder or root, named)
+    problems += outside
+    if folder:
+        faulty = {problem.where for problem in outside}
+        problems += missing_images(folder, [(image, where) for image, where in named if image and where not in faulty])
+    elif named:
+        hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in usual)}"
+        problems.append(Problem(f"expected pictures such as {named[0][0]!r}, found none", str(root), hint))
     if not rows and not problems:
         hint = "pass --data.reader.without_labels keep" if empty else ""
         problems.append(Problem("no picture has a concept" if empty else "the split holds no pictures", source, hint))
-    if problems:
+    if problems or folder is None:
         raise DataError.of(problems, f"NUS-WIDE split {split} is broken")
     records = tuple(Record(row.image, row.labels) for row in rows)
     name = Path(split).stem
@@ -157,7 +167,9 @@ def _official(root: Path, split: str, space: LabelSpace, problems: list[Problem]
         if not path.is_file():
             problems.append(Problem(f"expected the labels of {concept!r}, found no file", str(path)))
             continue
-        values = [line.strip() for line in _lines(path, problems)]
+        values = _lines(path, problems)
+        if not set(values) <= {"0", "1"}:
+            values = [line.strip() for line in values]
         if len(values) != len(pictures):
             told = f"expected {len(pictures):,} lines, one a picture of {image_list.name}, got {len(values):,}"
             problems.append(Problem(told, str(path)))
@@ -172,24 +184,42 @@ def _official(root: Path, split: str, space: LabelSpace, problems: list[Problem]
 
 def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -> list[_Row]:
     wanted = {"val", "test"} if split in {"val", "test"} else {split}
-    reader = csv.DictReader(io.StringIO("\n".join(_lines(path, problems)), newline=""))
-    lost = [name for name in ("filepath", "label", "split_name") if name not in (reader.fieldnames or ())]
-    if lost:
-        got = ", ".join(reader.fieldnames or ()) or "none"
+    try:
+        reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        lines = [(f"{path}, line {reader.line_num}", cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the csv: {error}", str(path), "expected text in UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"expected CSV: {error}", str(path), "is a quotation mark left open?") from error
+    header = [cell.strip() for cell in lines[0][1]] if lines else []
+    if not {"filepath", "label", "split_name"} <= set(header):
+        got = ", ".join(header) or "none"
         raise DataError(f"expected columns filepath, label and split_name, got {got}", f"{path}, line 1")
     rows, others = [], set[str]()
-    for cells in reader:
-        where, name = f"{path}, line {reader.line_num}", (cells["split_name"] or "").strip()
+    for where, values in lines[1:]:
+        if len(values) != len(header):
+            hint = "quote cells that hold the separator"
+            problems.append(Problem(f"expected {len(header)} cells, got {len(values)}", where, hint))
+            continue
+        cells = dict(zip(header, values, strict=True))
+        name = cells["split_name"].strip()
         if name not in wanted:
             others.add(name)
+            if name not in {"train", "val", "test"}:
+                told = f"expected split_name train or val, got {name!r}"
+                problems.append(Problem(told, where, did_you_mean(name, ["train", "val", "test"])))
             continue
-        rows.append(_Row(where, (cells["filepath"] or "").strip().replace("\\", "/"), ()))
-        names = _names(cells["label"] or "", where, problems)
-        rows[-1] = replace(rows[-1], labels=_known(names, space, where, problems))
+        shown = _known(_names(cells["label"], where, problems), space, where, problems)
+        rows.append(_Row(where, cells["filepath"].strip().replace("\\", "/"), shown))
     if not rows and not problems:
-        raise DataError(
-            f"there is no split {split!r}", str(path), f"splits found: {', '.join(sorted(others)) or 'none'}"
-        )
+        hint = f"splits found: {', '.join(sorted(others)) or 'none'}"
+        raise DataError(f"there is no split {split!r}", str(path), hint)
+    # Concepts that no picture shows are columns of "absent", which is right for those of NUS-WIDE alone.
+    named = {name for row in rows for name in row.labels}
+    for name in space:
+        if name not in named and name not in CONCEPTS:
+            hint = did_you_mean(name, CONCEPTS)
+            problems.append(Problem(f"label {name!r} of the label set is named nowhere", str(path), hint))
     return rows
 
 
@@ -207,23 +237,26 @@ def _names(cell: str, where: str, problems: list[Problem]) -> list[str]:
 
 def _list(path: Path, space: LabelSpace, problems: list[Problem]) -> list[_Row]:
     rows = []
+    by_number = {str(number): name for number, name in enumerate(space)}
     for number, line in enumerate(_lines(path, problems), start=1):
-        where = f"{path}, line {number}"
-        image, _, rest = line.strip().partition("," if "," in line else " ")
-        fields = rest.replace(",", " ").split()
-        if not image:
+        if not line.strip():
             continue
-        if len(fields) == len(space) > 1 and set(fields) <= {"0", "1"}:
+        where = f"{path}, line {number}"
+        parts = line.strip().split("," if "," in line else None, 1)
+        fields = parts[1].replace(",", " ").split() if len(parts) > 1 else []
+        names: Iterable[str] = fields
+        if len(fields) == len(space) > 2 and set(fields) <= {"0", "1"}:
             names = [name for name, value in zip(space, fields, strict=True) if value == "1"]
         elif all(field.isdecimal() for field in fields):
-            beyond = [field for field in fields if int(field) >= len(space)]
-            problems += [
-                Problem(f"expected numbers from 0 to {len(space) - 1}, got {field}", where) for field in beyond
-            ]
-            names = [space.names[int(field)] for field in fields if field not in beyond]
-        else:
-            names = fields
-        rows.append(_Row(where, image.strip().replace("\\", "/"), _known(names, space, where, problems)))
+            fields = [field.lstrip("0") or "0" for field in fields]
+            names = [by_number[field] for field in fields if field in by_number]
+            beyond = [field[:20] for field in fields if field not in by_number]
+            known = f"expected numbers from 0 to {len(space) - 1}, got"
+            problems += [Problem(f"{known} {field}", where) for field in beyond]
+            if len(set(fields)) < len(fields):  # as in a line of zeros and ones that is too short
+                told = f"expected different numbers, or {len(space)} of 0 and 1, got {len(fields)}, some of them twice"
+                problems.append(Problem(told, where))
+        rows.append(_Row(where, parts[0].strip().replace("\\", "/"), _known(names, space, where, problems)))
     return rows
 
 

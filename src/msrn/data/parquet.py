@@ -87,8 +87,9 @@ def read_parquet(
     if one is None and len(first.classes) == 1:
         one = next(iter(first.classes))
     asked = [one] if one else others
-    if one == "positives":
-        asked += [name for name in ("difficult", "unknown") if name in others]
+    if one:  # what is unknown may stand in a column beside it, and a manifest's form has difficult labels too
+        beside = ("difficult", "unknown") if one == "positives" else ("unknown",)
+        asked += [name for name in others if name.lower() in beside and name != one]
     rows: list[Row] = []
     problems: list[Problem] = []
     for path, there in zip(files, columns, strict=True):
@@ -98,7 +99,7 @@ def read_parquet(
             place = f"{path}, row {row}"
             said = {column: cells[row] for column, cells in values.items()}
             if one:
-                said[one] = class_names(said[one], first.classes.get(one), place, problems)
+                said = {key: class_names(cell, first.classes.get(key), place, problems) for key, cell in said.items()}
             rows.append(Row(place, {IMAGE: f"{name}::{image}/{row}", **said}))
     if problems:
         raise DataError.of(problems, "class numbers have no names")

@@ -25,7 +25,9 @@ __all__ = [
     "UNKNOWN",
     "Manifest",
     "Record",
+    "folder_of_images",
     "missing_images",
+    "outside_images",
     "repeated_images",
 ]
 
@@ -82,6 +84,11 @@ class Manifest:
     def first(self, count: int) -> Manifest:
         """The first pictures, as a manifest."""
         return Manifest(self.records[:count], self.labels, self.split, self.root, self.source)
+
+    @property
+    def unknown_entries(self) -> int:
+        """How many of the (picture, label) entries are unknown."""
+        return sum(len(record.unknown) for record in self.records)
 
     def codes(self) -> np.ndarray:
         """``(n, L)`` int8: POSITIVE, NEGATIVE, UNKNOWN or DIFFICULT."""
@@ -198,6 +205,12 @@ class Manifest:
             raise DataError.of(problems, f"pictures of {self.split} cannot be read")
 
 
+def folder_of_images(places: Sequence[Path], images: Sequence[str]) -> Path | None:
+    """The first place where any of the first hundred pictures is (more than one, for one may be missing), or None."""
+    some = [(image, "") for image in images[:100]]
+    return next((place for place in places if len(missing_images(place, some)) < len(some)), None)
+
+
 def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
     """Problems for pictures that are not there. ``images`` holds (path under root, where it is named).
 
@@ -215,6 +228,28 @@ def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
         if path.name not in listed[folder]:
             hint = "write folders with forward slashes" if "\\" in image else "check data.root and the name"
             problems.append(Problem(f"expected a picture at {path}, found none", where, hint))
+    return problems
+
+
+def outside_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
+    """Problems for pictures that lie outside the root, by their name or because a link leads there.
+
+    ``images`` as in ``missing_images``. The root itself may be a link. For readers of files that come from others.
+    """
+    top = os.path.join(os.path.realpath(root), "")
+    folders: dict[str, tuple[bool, set[str]]] = {}
+    problems = []
+    for image, where in images:
+        folder, name = os.path.split(os.path.join(root, image))
+        if folder not in folders:
+            folders[folder] = _lies_in(top, folder), _link_names(folder)
+        inside_root, links = folders[folder]
+        if not inside_root:
+            hint = "picture names are relative to the folder of pictures, links in it may not leave it"
+            problems.append(Problem(f"picture {image!r} lies outside {root}", where, hint))
+        elif name in links and not _lies_in(top, os.path.join(folder, name)):
+            hint = "put the file there in place of the link"
+            problems.append(Problem(f"picture {image!r} is a link that leaves {root}", where, hint))
     return problems
 
 
@@ -239,6 +274,23 @@ def _file_names(folder: Path) -> set[str]:
         return set()
 
 
+def _link_names(folder: str) -> set[str]:
+    """Names of a folder's links; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except (OSError, ValueError):
+        return set()
+
+
+def _lies_in(top: str, path: str) -> bool:
+    """Whether a path, all links followed, is the folder ``top`` (which ends in a slash) or lies below it."""
+    try:
+        return os.path.join(os.path.realpath(path), "").startswith(top)
+    except (OSError, ValueError):  # ValueError: a NUL in the name, or no text; such a picture is missing
+        return True
+
+
 def _json_line(value: dict[str, Any]) -> bytes:
     try:
         return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8")
@@ -259,6 +311,8 @@ def _record(row: dict[str, Any], labels: LabelSpace) -> Record:
     unexpected = set(row) - {"image", "positives", "difficult", "unknown"}
     if unexpected or not isinstance(row.get("image"), str):
         raise ValueError(f"expected image, positives, difficult, unknown; got {', '.join(sorted(row))}")
+    if "positives" not in row:  # it would pass for a picture that shows none of the labels
+        raise ValueError("expected positives: [] for none, and every label in unknown where nothing is known")
     if not row["image"] or "\0" in row["image"]:
         raise ValueError(f"{row['image']!r} is no file name")
     said = [row.get(state, []) for state in ("positives", "difficult", "unknown")]

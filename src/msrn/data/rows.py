@@ -1,9 +1,12 @@
 """What do the cells of a row say of a picture's labels? Rules that tables, parquet files, shards and text files share.
 
-- **One label column**: ``sea|boat``, or a list of names. A cell that is blank or ``nan`` says nothing is known of any
-  label; a cell ``-``, or an empty list, says there is none of them.
-- **One column per label**: cells ``1`` (present), ``0`` (absent), blank or ``nan`` (unknown).
+- **One label column**: ``sea|boat``, or a list of names. A cell that is blank, ``?`` or ``nan`` says nothing is known
+  of any label; a cell ``-``, or an empty list, says there is none of them. A column ``unknown`` beside it may name, in
+  the same way, the labels that may be present or not.
+- **One column per label**: cells ``1`` (present), ``0`` (absent), blank, ``?`` or ``nan`` (unknown).
 - **As in a manifest**: lists ``positives``, ``difficult`` and ``unknown`` of names.
+
+A code -1 is refused: it is "absent" in some data sets and "unknown" in others.
 
 Which form it is shows in the table: one column of names beside the image column, or columns of ones and zeros.
 """
@@ -24,7 +27,11 @@ __all__ = ["LABEL_COLUMNS", "Row", "class_names", "manifest_of_rows", "pick_colu
 
 LABEL_COLUMNS = ("positives", "labels", "label", "tags", "tag", "classes", "class")
 PRESENT, ABSENT = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
+NOBODY_KNOWS = {"", "?", "nan", "na", "n/a", "#n/a", "<na>", "null"}
 NONE_OF_THEM = "-"
+BESIDE = "unknown"
+MINUS_ONE = "-1 means absent in some data sets and unknown in others: write 0, or leave the cell blank"
+NOT_LABELLED = "leave the cell blank if nothing is known of the picture; write - if it shows none of the labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +88,8 @@ def manifest_of_rows(
     if in_lists:
         states = [_from_lists(row, problems) for row in rows]
     elif one is not None:
-        mark = delimiter or _delimiter(rows, one)
-        states = [_from_names(row, one, mark, problems) for row in rows]
+        beside = next((name for row in rows for name in row.cells if name.lower() == BESIDE and name != one), None)
+        states = _from_names(rows, one, beside, delimiter, problems)
     else:
         states = [_from_columns(row, columns, problems) for row in rows]
     names = columns if one is None else sorted({name for state in states for name in _named(state)})
@@ -153,37 +160,73 @@ def _delimiter(rows: list[Row], column: str) -> str:
     return next((mark for mark in ("|", ";", ",") if any(mark in cell for cell in cells)), "|")
 
 
-def _from_names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> State:
+def _from_names(
+    rows: list[Row], column: str, beside: str | None, delimiter: str | None, problems: list[Problem]
+) -> list[State]:
+    """The form of one label column; the column ``beside`` names the labels that are unknown."""
+    marks = {name: delimiter or _delimiter(rows, name) for name in (column, beside) if name}
+    states = []
+    for row in rows:
+        positives = _names(row, column, marks[column], problems)
+        unknown = _names(row, beside, marks[beside], problems) if beside else None
+        if codes := [name for name in unknown or () if name.lower() in PRESENT | ABSENT]:
+            problems.append(Problem(f"column {beside!r}: expected names of labels, got {codes[0]!r}", row.where))
+            unknown = None
+        states.append(_state(row, column, (positives, (), unknown), problems))
+    return states
+
+
+def _names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> tuple[str, ...] | None:
+    """The label names of a cell; None if nothing is said there."""
     cell = row.cells.get(column)
     if _blank(cell):
-        return (), (), None
+        return None
     if isinstance(cell, list):
         if not all(isinstance(name, str) for name in cell):
             problems.append(Problem(f"column {column!r}: expected a list of names, got {cell!r}", row.where))
-            return (), (), ()
+            return ()
         names = [name.strip() for name in cell]
+    elif str(cell).strip() == "-1":
+        problems.append(Problem(f"column {column!r}: expected names of labels, got -1", row.where, NOT_LABELLED))
+        return ()
     else:
         names = [name.strip() for name in str(cell).split(delimiter)]
+        if "?" in names:
+            told = f"column {column!r}: expected names of labels, got '?' among them"
+            problems.append(Problem(told, row.where, "name the labels that may be present in a column 'unknown'"))
     names = [name for name in names if name and name != NONE_OF_THEM]
     if len(set(names)) != len(names):
         problems.append(Problem(f"column {column!r} names a label twice: {cell!r}", row.where, "name it once"))
-    return tuple(dict.fromkeys(names)), (), ()
+    return tuple(dict.fromkeys(names))
 
 
 def _from_lists(row: Row, problems: list[Problem]) -> State:
     """The form of a manifest's records."""
-    if row.cells.get("positives") is None:  # nothing is said of this picture
-        return (), (), None
-    said = [row.cells.get(column) or [] for column in ("positives", "difficult", "unknown")]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in said):
+    said = [row.cells.get(column) for column in ("positives", "difficult", "unknown")]
+    if not all(_is_list_of_names(names) for names in said if names is not None):
         told = "expected positives, difficult and unknown to be lists of label names"
         problems.append(Problem(told, row.where))
         return (), (), ()
-    named = [name for names in said for name in names]
+    positives, difficult, unknown = (None if names is None else tuple(names) for names in said)
+    return _state(row, "positives", (positives, difficult, unknown), problems)
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _state(row: Row, column: str, said: tuple[tuple[str, ...] | None, ...], problems: list[Problem]) -> State:
+    """What is said of positive, difficult and unknown labels; nothing is known where nothing is said of the first."""
+    positives, difficult, unknown = said
+    if positives is None:
+        if difficult or unknown:
+            told = f"labels are said to be {'difficult' if difficult else 'unknown'}, but {column!r} is blank"
+            problems.append(Problem(told, row.where, "write - or an empty list there if none is present"))
+        return (), (), None
+    named = (*positives, *(difficult or ()), *(unknown or ()))
     if len(set(named)) != len(named):
         problems.append(Problem("a label is named twice", row.where, "name it once"))
-    positives, difficult, unknown = (tuple(names) for names in said)
-    return positives, difficult, unknown
+    return positives, difficult or (), unknown or ()
 
 
 def _from_columns(row: Row, columns: list[str], problems: list[Problem]) -> State:
@@ -197,7 +240,8 @@ def _from_columns(row: Row, columns: list[str], problems: list[Problem]) -> Stat
             positives.append(column)
         elif text not in ABSENT:
             message = f"column {column!r}: expected 1, 0 or nothing (unknown), got {cell!r}"
-            problems.append(Problem(message, row.where, "other codings must be brought to these first"))
+            hint = MINUS_ONE if text in {"-1", "-1.0"} else "other codings must be brought to these first"
+            problems.append(Problem(message, row.where, hint))
     return tuple(positives), (), tuple(unknown)
 
 
@@ -209,7 +253,7 @@ def _named(state: State) -> tuple[str, ...]:
 def _blank(cell: Any) -> bool:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return True
-    return isinstance(cell, str) and cell.strip().lower() in {"", "nan", "na", "null"}
+    return isinstance(cell, str) and cell.strip().lower() in NOBODY_KNOWS
 
 
 def _unknown_labels(

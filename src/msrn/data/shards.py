@@ -75,10 +75,9 @@ def read_shards(
             raise DataError(told, str(files[0]), "pass --data.reader.label_column")
     names = classes.names if classes else None
     if column is not None:
-        rows = [
-            Row(row.where, row.cells | {column: class_names(row.cells.get(column), names, row.where, problems)})
-            for row in rows
-        ]
+        for row in rows:
+            for field in [name for name in row.cells if name == column or name.lower() == "unknown"]:
+                row.cells[field] = class_names(row.cells[field], names, row.where, problems)
     if problems or column is None:
         raise DataError.of(problems, f"shards of {split or folder} are broken")
     more = f" and {len(files) - 1} more shards" if len(files) > 1 else ""

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from xml.parsers.expat import ErrorString
 
-from msrn.data.records import Manifest, Record, missing_images
+from msrn.data.records import Manifest, Record, missing_images, outside_images
 from msrn.errors import DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace
 
@@ -34,7 +34,8 @@ def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | Non
         objects there are.
 
     Raises:
-        DataError: no such folder or split, and everything wrong in its lists, by file and line.
+        DataError: no such folder or split, and everything wrong in its lists, by file and line; pictures that are not
+            there, or lie outside ``JPEGImages``.
     """
     folder = _voc_folder(Path(root))
     lists = folder / "ImageSets" / "Main"
@@ -45,7 +46,11 @@ def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | Non
         names, states, problems = _class_lists(found, labels)
     else:
         names, states, problems = _annotations(folder, lists / f"{split}.txt", labels)
-    problems += missing_images(folder, [(f"JPEGImages/{image}.jpg", where) for image, (where, _, _) in states.items()])
+    pictures = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
+    outside = outside_images(folder / "JPEGImages", pictures)
+    faulty = {problem.where for problem in outside}
+    problems += outside
+    problems += missing_images(folder / "JPEGImages", [pair for pair in pictures if pair[1] not in faulty])
     if not states and not problems:
         problems.append(Problem("the split holds no pictures", f"{lists}, split {split}"))
     if problems:
@@ -54,7 +59,9 @@ def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | Non
         Record(f"JPEGImages/{image}.jpg", tuple(positives), tuple(difficult))
         for image, (_, positives, difficult) in states.items()
     )
-    return Manifest(records, labels or LabelSpace(names), split, folder, f"{folder.name} {split}")
+    difficult = sum(len(record.difficult) for record in records)
+    source = f"{folder.name} {split}, {'class lists' if found else 'annotations'}, difficult labels: {difficult:,}"
+    return Manifest(records, labels or LabelSpace(names), split, folder, source)
 
 
 States = dict[str, tuple[str, list[str], list[str]]]

@@ -1,0 +1,160 @@
+"""Which pictures are the same, and which only nearly?
+
+The same: equal pixels, whatever the file around them says. Nearly the same: perceptual hashes (pHash, Zauner 2010: the
+signs of the lowest 64 frequencies) that differ in few bits, and thumbnails in colour that differ little, for the hash
+knows no colours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from msrn.errors import DependencyError
+
+__all__ = [
+    "MAX_BITS",
+    "NEAR_BITS",
+    "Fingerprint",
+    "equal_groups",
+    "fingerprint",
+    "imagehash_is_there",
+    "joined",
+    "near_pairs",
+    "pixel_digest",
+    "require_imagehash",
+]
+
+NEAR_BITS, MAX_BITS = 8, 15
+"""Bits of 64 in which hashes of nearly equal pictures differ, by default and at most."""
+
+MAX_DIFFERENCE = 8.0
+"""Largest mean difference of two thumbnails, in grey levels of 255. A red shirt and the same in blue differ by 100."""
+
+THUMBNAIL = 8
+"""Side in pixels."""
+
+_PAIRS_AT_A_TIME = 2**18
+
+
+class Fingerprint(NamedTuple):
+    """What a picture is recognised by: its 64-bit hash, and the bytes of its thumbnail, ``(8, 8, 3)`` uint8."""
+
+    hash: int
+    thumbnail: bytes
+
+
+def pixel_digest(image: Image.Image) -> bytes:
+    """SHA-256 of an RGB picture's size and pixels."""
+    hasher = hashlib.sha256(b"%d x %d " % image.size)
+    hasher.update(image.tobytes())
+    return hasher.digest()
+
+
+def fingerprint(image: Image.Image) -> Fingerprint:
+    """The fingerprint of an RGB picture. Raises DependencyError without the package ImageHash."""
+    bits = require_imagehash().phash(image).hash
+    number = int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big")
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return Fingerprint(number, small.tobytes())
+
+
+def imagehash_is_there() -> bool:
+    """Whether near duplicates can be found: the package ImageHash is an extra."""
+    return importlib.util.find_spec("imagehash") is not None
+
+
+def require_imagehash() -> Any:
+    """The module. Raises DependencyError where it is not installed."""
+    try:
+        import imagehash
+    except ImportError as error:
+        hint = "pip install 'msrn[data]', or pip install imagehash"
+        raise DependencyError("near duplicates are found by the package ImageHash", "imagehash", hint) from error
+    return imagehash
+
+
+def equal_groups(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Positions that hold equal keys, two or more each, in order; None equals nothing."""
+    found: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        if key is not None:
+            found.setdefault(key, []).append(index)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def near_pairs(fingerprints: Sequence[Fingerprint], *, bits: int = NEAR_BITS) -> npt.NDArray[np.intp]:
+    """All pairs of pictures that look nearly the same.
+
+    Args:
+        fingerprints: one a picture.
+        bits: in which the hashes may differ, 0 to ``MAX_BITS``.
+
+    Returns:
+        ``(pairs, 2)`` positions, the smaller first, in order.
+
+    The hashes are cut into ``bits + 1`` bands. Two hashes that differ in at most ``bits`` places agree in one band at
+    least, so only hashes with an equal band are compared; nothing is missed.
+    """
+    hashes = np.array([each.hash for each in fingerprints], np.uint64)
+    shape = (len(hashes), THUMBNAIL * THUMBNAIL * 3)
+    thumbnails = np.frombuffer(b"".join(each.thumbnail for each in fingerprints), np.uint8).reshape(shape)
+    found = [np.empty((0, 2), np.intp)]
+    edges = np.linspace(0, 64, bits + 2).astype(int).tolist()
+    masks = [np.uint64((1 << high) - (1 << low)) for low, high in pairwise(edges)]
+    for number, mask in enumerate(masks):
+        for left, right in _pairs_of_equals(hashes & mask):
+            apart = hashes[left] ^ hashes[right]
+            near = np.bitwise_count(apart) <= bits
+            for earlier in masks[:number]:  # seen there already
+                near &= (apart & earlier) != 0
+            left, right = left[near], right[near]
+            difference = np.abs(thumbnails[left].astype(np.int16) - thumbnails[right]).mean(1)
+            alike = difference <= MAX_DIFFERENCE
+            found.append(np.sort(np.stack([left[alike], right[alike]], 1), 1))
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _pairs_of_equals(keys: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Positions of all pairs with equal keys, a bounded number at a time."""
+    order = np.argsort(keys, kind="stable")
+    bounds = np.flatnonzero(np.diff(keys[order])) + 1
+    for members in np.split(order, bounds):
+        rows = max(1, _PAIRS_AT_A_TIME // max(1, len(members)))
+        for start in range(0, len(members) - 1, rows):
+            block = members[start : start + rows]
+            row, column = np.nonzero(
+                np.arange(start, len(members))[None] > np.arange(start, start + len(block))[:, None]
+            )
+            yield block[row], members[start:][column]
+
+
+def joined(count: int, groups: Iterable[Iterable[int]]) -> list[list[int]]:
+    """Groups that share a position become one; those of two or more, in order of their first position.
+
+    Args:
+        count: number of positions.
+        groups: of positions; a group of one or none does nothing.
+    """
+    leader = list(range(count))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    for group in groups:
+        first, *rest = [int(index) for index in group]
+        for index in rest:
+            one, other = sorted((find(first), find(index)))
+            leader[other] = one
+    return equal_groups([find(index) for index in range(count)])
