@@ -40,3 +40,35 @@ def test_the_mean_over_shares_of_a_batch_is_that_of_the_batch() -> None:
     target[1, :3] = float("nan")
     halves = (soft_margin(logits[:3], target[:3]) + soft_margin(logits[3:], target[3:])) / 2
     torch.testing.assert_close(halves, soft_margin(logits, target))
+
+
+def test_pictures_weigh_the_same_however_many_of_their_labels_are_known() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [2.0, 0.3, -4.0]])
+    target = torch.tensor([[1.0, 1.0, 0.0], [1.0, torch.nan, torch.nan]])
+    first = torch.nn.functional.multilabel_soft_margin_loss(logits[:1], target[:1])
+    second = torch.nn.functional.multilabel_soft_margin_loss(logits[1:, :1], target[1:, :1])
+    torch.testing.assert_close(soft_margin(logits, target), (first + second) / 2)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e30])
+def test_no_logit_of_an_unknown_entry_can_spoil_the_loss(value: float) -> None:
+    logits, target = example()
+    target[0, 1] = float("nan")
+    expected = soft_margin(logits, target)
+    logits[0, 1] = value
+    logits.requires_grad_()
+    loss = soft_margin(logits, target)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected)
+    assert logits.grad is not None
+    kept = torch.ones(6, 4, dtype=torch.bool)
+    kept[0, 1] = False
+    assert logits.grad[kept].isfinite().all()
+
+
+def test_nothing_known_gives_a_loss_of_zero_and_no_gradient() -> None:
+    logits, target = example()
+    logits.requires_grad_()
+    loss = soft_margin(logits, torch.full_like(target, float("nan")))
+    loss.backward()
+    assert (float(loss.detach()), bool(logits.grad.any())) == (0.0, False)  # type: ignore[union-attr]

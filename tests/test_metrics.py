@@ -97,6 +97,23 @@ def test_measures_of_unknown_entries_equal_scikit_learn_on_the_known_ones() -> N
     assert metrics.subset_accuracy(chosen, target) == pytest.approx(np.mean(everything_known_right))
 
 
+def test_hidden_entries_keep_the_recall_of_the_three_best_which_the_best_known_ones_would_lift() -> None:
+    rng = np.random.default_rng(0)
+    target = (rng.random((2000, 20)) < np.linspace(0.05, 0.3, 20)).astype(float)
+    scores = 1 / (1 + np.exp(1.5 - 3 * target - rng.normal(size=target.shape)))
+    part = np.where(rng.random(target.shape) < 0.3, np.nan, target)
+    of_known = metrics.predict_top_k(np.where(np.isnan(part), -1, scores))
+    whole, ours, theirs = (
+        metrics.precision_recall(chosen, truth).averages["OR"]
+        for chosen, truth in (
+            (metrics.predict_top_k(scores), target),
+            (metrics.predict_top_k(scores), part),
+            (of_known, part),
+        )
+    )
+    assert [whole, ours, theirs] == pytest.approx([0.70, 0.70, 0.82], abs=0.01)  # as docs/concepts/metrics.md says
+
+
 @pytest.mark.parametrize("kind", ["all_point", "eleven_point"])
 @pytest.mark.parametrize("seed", range(5))
 def test_interpolated_ap_equals_the_loop_over_the_curve(kind: Any, seed: int) -> None:
@@ -209,7 +226,9 @@ def test_evaluate_is_plain_json_and_agrees_with_the_single_functions() -> None:
     ap = metrics.average_precision(scores, target, kind="all_point")
     chosen, best = metrics.predict(scores), metrics.predict_top_k(scores, 2)
     assert result["mAP"] == pytest.approx(np.nanmean(ap))
-    assert result["left_out"] == {"mAP": 1, "AUROC": 1, "class_averages": 1}
+    assert result["left_out"] == {
+        "mAP": 1, "AUROC": 1, "class_averages": 1, "images": 0, "entries": int(np.isnan(target).sum())
+    }  # fmt: skip
     assert result["micro_AP"] == metrics.micro_average_precision(scores, target, kind="all_point")
     assert result["ranking_loss"] == metrics.ranking_loss(scores, target)
     for key, decision in (("all", chosen), ("top_k", chosen & best), ("top_k_always", best)):

@@ -161,12 +161,22 @@ def _predict(args: Namespace) -> int:
 
 
 def _labels(args: Namespace) -> int:
-    settings = _settings(args)
+    bundle, files = args.get("bundle"), [Path(args[name]) for name in ("draw", "edges") if args.get(name)]
+    if bundle and any(args.get(name) is not None for name in ("preset", "config", *SECTIONS)):
+        raise ConfigError("a bundle says by itself what its labels are", "--bundle", "leave the settings out")
+    settings = _settings(args, _bundle_settings(Path(bundle)) if bundle else None)
     if "print_config" in args:
         return _print_config(settings)
-    from msrn.engine.describe import describe_labels
+    from msrn.data.convert import refuse_to_overwrite
+    from msrn.engine.describe import graph_text, label_page, names_text, page_json, write_page_files
 
-    print(describe_labels(settings))
+    refuse_to_overwrite(files, force=args.get("force", False))
+    page = label_page(settings, bundle=bundle)
+    write_page_files(page, draw=args.get("draw"), edges=args.get("edges"))
+    texts = [graph_text(page)] if args.get("part") == "graph" else [names_text(page), graph_text(page)]
+    print(page_json(page) if args.get("json") else "\n\n".join(texts))
+    if files:
+        print(*files, sep="\n", file=sys.stderr)
     return 0
 
 
@@ -286,7 +296,13 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("predict", predict, help="tag pictures with a bundle")
 
     labels = _command("Show how label names were found among the word vectors, and the label graph.", settings=True)
-    commands.add_subcommand("labels", labels, help="show word vectors and the label graph of a labelled set")
+    labels.add_argument("part", type=Literal["all", "graph"], nargs="?", help="graph: leave the label names out")
+    labels.add_argument("--bundle", type=str, help="show what a bundle learnt, with its groups, in place of a data set")
+    labels.add_argument("--draw", type=str, help="picture of the graph to write, as .svg, .png or .pdf")
+    labels.add_argument("--edges", type=str, help="edges to write, .csv, .tsv, .json or .npz; see labels.graph_file")
+    labels.add_argument("--json", action="store_true", help="one JSON object in place of the tables")
+    labels.add_argument("--force", action="store_true", help="overwrite what --draw and --edges find there")
+    commands.add_subcommand("labels", labels, help="show label vectors and the label graph of a set or a bundle")
 
     data = ArgumentParser(description="Look after labelled sets of pictures.", exit_on_error=False)
     commands.add_subcommand("data", data, help="convert and split labelled sets of pictures")

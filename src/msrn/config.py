@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from msrn.errors import ConfigError, Problem, did_you_mean
 
@@ -100,18 +100,67 @@ class DataSettings(_Frozen):
     feature_cache: str = Field(
         "", description="folder that keeps the features of a frozen backbone (model.freeze -1, augment none or flip)"
     )
-    workers: Annotated[int, Field(ge=0, le=256)] = Field(2, description="loader processes; 0 loads in the main process")
+    workers: Annotated[int, Field(ge=-1, le=256)] = Field(
+        -1, description="loader processes; 0: none, pictures are read between steps; -1: as many as suit the machine"
+    )
 
 
 class LabelSettings(_Frozen):
     """What the labels mean and which go together."""
 
     vectors: str = Field(
-        "glove-6b-50d", description="word vectors: glove-6b-50d, onehot, random, or a GloVe text or npz file"
+        "glove-6b-50d",
+        description="label vectors: glove-6b-50d, minilm-l6, onehot, random, or a GloVe text or npz file",
     )
-    graph: Literal["cooccurrence", "identity"] = Field("cooccurrence", description="label graph; identity: no edges")
-    threshold: Fraction = Field(0.4, description="least P(j|i) that makes an edge")
+    aliases: dict[str, str] | str = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="text to look up in place of a label, as {tvmonitor: tv monitor}; or a YAML file of such lines",
+    )
+    template: str = Field("{}", description='what a sentence model reads, as "a photo of a {}"; {} is the name')
+    graph: Literal["cooccurrence", "identity", "file", "published"] = Field(
+        "cooccurrence",
+        description="label graph: counted on the training split; identity: no edges; file: the edges of graph_file; "
+        "published: the counts of graph_file, for parity with published numbers only",
+    )
+    graph_file: str = Field(
+        "", description="edges from,to[,weight] (csv, tsv, json) or npz; for published, an npz of counts and totals"
+    )
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="least P(j|i) that makes an edge")
+    direction: Literal["directed", "symmetric"] = Field(
+        "directed", description="symmetric: joined both ways when one label calls for the other"
+    )
+    smoothing: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="pictures' worth of base rate in each P(j|i), for rare labels; 0: as published"
+    )
     reweight: Annotated[float, Field(gt=0)] = Field(0.25, description="sum of a label's incoming edge weights")
+
+    @property
+    def alias_texts(self) -> dict[str, str]:
+        """Aliases as a mapping, which they are once the settings are checked."""
+        return self.aliases if isinstance(self.aliases, dict) else _read_aliases(self.aliases)
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases_are_read(cls, aliases: dict[str, str] | str) -> dict[str, str]:
+        # The file is read here, so that the settings which a run and its bundle keep say all that it said.
+        aliases = _read_aliases(aliases) if isinstance(aliases, str) else aliases
+        if blank := [name for name, text in aliases.items() if not text.strip()]:
+            raise ValueError(f"an alias must be a text, {', '.join(blank)} has none")
+        return aliases
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> LabelSettings:
+        if self.template.count("{}") != 1:
+            raise ValueError(f"template must hold {{}} once, for the label's name, got {self.template!r}")
+        if (self.graph in ("file", "published")) != bool(self.graph_file):
+            raise ValueError(
+                f"graph_file goes with graph file or published, got graph {self.graph} and graph_file "
+                f"{self.graph_file!r}"
+            )
+        if self.smoothing and self.graph != "cooccurrence":
+            raise ValueError(f"smoothing is for graphs that are counted, got graph {self.graph}")
+        return self
 
 
 class ModelSettings(_Frozen):
@@ -267,6 +316,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read settings: {error}", where=str(path), hint="expected a YAML file") from error
     if not isinstance(tree, dict):
         raise ConfigError("expected sections such as data: and model:", where=str(path), hint="see --print_config")
+    return tree
+
+
+def _read_aliases(path: str) -> dict[str, str]:
+    """A YAML file of ``label: text`` lines; all of it is text, also ``no`` and ``1``."""
+    if not path:
+        return {}
+    try:
+        tree = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the aliases of {path}: {error}") from error
+    if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):
+        raise ValueError(f"expected lines such as 'tvmonitor: tv monitor' in {path}")
     return tree
 
 

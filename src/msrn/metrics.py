@@ -1,20 +1,22 @@
 """How good are these scores? The field's measures of multi-label classification, in numpy.
 
-Everywhere ``scores`` and ``target`` are ``(n, L)``, n images by L labels; targets are 1, 0 or NaN = unknown. An unknown
-entry is left out of every sum, row and column: it is neither right nor wrong.
+Everywhere ``scores`` and ``target`` are ``(n, L)``, n images by L labels; targets are 1, 0 or NaN = unknown.
 
+- **Unknown entries** are left out of every sum, row and column: they are neither right nor wrong. A label is judged on
+  the images of which it is known, an image on its known labels; images without any are left out and counted. Only the
+  k best labels are picked out of all, for a prediction is made without knowing the truth. Where entries are unknown at
+  random, precision and recall then are on average what they would be if all were known; the k best of the known labels
+  would have a higher recall and a lower precision.
 - **Ties.** Equal scores are one threshold, as in scikit-learn: every entry of a tied group sees the counts at the end
   of its group, so no result depends on the order of images or labels.
 - **Labels without a positive** have no AP, AUROC, recall or F1 (NaN; ``None`` in the dict of ``evaluate``). They are
   left out of every class average (mAP, macro AUROC, CP, CR, CF1, macro F1) and counted; false alarms on them still
-  lower OP and OF1.
+  lower OP and OF1. Labels without a negative have no AUROC; their AP and precision are 1 whatever the scores, as in
+  scikit-learn, and the row of such a label says 0 negatives.
 - **Predicted** means score > threshold. A label never predicted has precision 0. CF1 is the harmonic mean of mean
   precision and mean recall, as papers print it; the mean of per-class F1 is ``macro_F1``.
 - **Images.** As in scikit-learn an image without a positive counts as label ranking AP 1, coverage 0, ranking loss 0,
-  and a tie between a positive and a negative is a ranking error. Images with no known entry are left out.
-
-One ranking serves nearly all: over the columns it gives AP and AUROC, over the rows label ranking AP (which is the AP
-of a row), coverage and ranking loss, over everything at once micro AP.
+  and a tie between a positive and a negative is a ranking error.
 
 Every function raises ShapeError or DataError, with row and column, when the sizes differ, a score is not finite (or no
 probability where one is needed) or a target is not 1, 0 or NaN; ConfigError for a setting out of bounds.
@@ -24,22 +26,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from msrn.errors import ConfigError, DataError, ShapeError
+from msrn.ranking import AP_KINDS, STANDARD, ApKind, Array, Ranking, ratio
 
-ApKind: TypeAlias = Literal["uninterpolated", "all_point", "eleven_point"]
-Array: TypeAlias = NDArray[Any]
-
-STANDARD: ApKind = "uninterpolated"
-AP_KINDS: dict[str, str] = {
-    "uninterpolated": "mean of the precision at each positive (MSRN, ML-GCN, ASL, scikit-learn)",
-    "all_point": "precision made monotone, at each positive (SSGRL, Query2Label, VOC devkit from 2010)",
-    "eleven_point": "best precision at recall >= 0, 0.1 ... 1, averaged (VOC 2007 devkit)",
-}
+__all__ = [
+    "AP_KINDS",
+    "ApKind",
+    "PrecisionRecall",
+    "auroc",
+    "average_precision",
+    "best_global_threshold",
+    "best_thresholds",
+    "coverage_error",
+    "evaluate",
+    "hamming_loss",
+    "label_ranking_average_precision",
+    "mean_average_precision",
+    "micro_average_precision",
+    "precision_recall",
+    "predict",
+    "predict_top_k",
+    "ranking_loss",
+    "subset_accuracy",
+]
 
 
 def average_precision(scores: ArrayLike, target: ArrayLike, *, kind: ApKind = STANDARD) -> Array:
@@ -95,7 +109,7 @@ def predict_top_k(scores: ArrayLike, k: int = 3, *, threshold: ArrayLike | None 
     """The k best labels of each image, ``(n, L)`` of bool; the earlier column wins a tie.
 
     With a threshold those of the k best that also pass it (the modern protocol); without, always k (the old one).
-    Unknown entries may take a place: a prediction is made without knowing the truth.
+    Labels whose truth is unknown may take a place, and are not counted there.
     """
     left = _checked_scores(scores).copy()
     if k < 1:
@@ -123,12 +137,12 @@ def precision_recall(predicted: ArrayLike, target: ArrayLike) -> PrecisionRecall
     """Precision, recall, F1 of decisions: ``(n, L)`` of bool, from ``predict`` or ``predict_top_k``."""
     chosen, known, positive = _decided(predicted, target)
     right, claimed, actual = (each.sum(axis=0) for each in (chosen & positive, chosen & known, positive))  # (L,)
-    precision = np.nan_to_num(_ratio(right, claimed))  # never predicted: 0
-    recall = _ratio(right, actual)
-    f1 = np.where(actual > 0, _ratio(2 * right, claimed + actual), np.nan)
+    precision = np.nan_to_num(ratio(right, claimed))  # never predicted: 0
+    recall = ratio(right, actual)
+    f1 = np.where(actual > 0, ratio(2 * right, claimed + actual), np.nan)
     (cr, left_out), (macro_f1, _) = _mean(recall), _mean(f1)
     cp, _ = _mean(np.where(actual > 0, precision, np.nan))
-    op, overall = float(np.nan_to_num(_ratio(right.sum(), claimed.sum()))), float(_ratio(right.sum(), actual.sum()))
+    op, overall = float(np.nan_to_num(ratio(right.sum(), claimed.sum()))), float(ratio(right.sum(), actual.sum()))
     averages = {"CP": cp, "CR": cr, "CF1": _harmonic(cp, cr), "OP": op, "OR": overall, "OF1": _harmonic(op, overall)}
     return PrecisionRecall(precision, recall, f1, averages | {"macro_F1": macro_f1}, left_out)
 
@@ -143,20 +157,21 @@ def subset_accuracy(predicted: ArrayLike, target: ArrayLike) -> float:
 def hamming_loss(predicted: ArrayLike, target: ArrayLike) -> float:
     """Share of known (image, label) entries decided wrongly."""
     chosen, known, positive = _decided(predicted, target)
-    return float(_ratio(((chosen != positive) & known).sum(), known.sum()))
+    return float(ratio(((chosen != positive) & known).sum(), known.sum()))
 
 
 def best_thresholds(scores: ArrayLike, target: ArrayLike, *, default: float = 0.5) -> Array:
     """Per label ``(L,)`` the threshold of the highest F1 on these scores. Validation data only, never the test set.
 
     Scores are probabilities. Each threshold lies midway between the last score kept and the next one down; among equal
-    F1 the highest. A label without a positive above 0 gets ``default``.
+    F1 the highest. A label without a known positive above 0 or without a known negative gets ``default``: without
+    negatives every F1 would be best for a threshold below all scores.
     """
     return _by_label(*_checked(scores, target, probabilities=True)).best_cut(default)
 
 
 def best_global_threshold(scores: ArrayLike, target: ArrayLike, *, default: float = 0.5) -> float:
-    """The one threshold of the highest OF1 on these probabilities. Validation data only, never the test set."""
+    """The one threshold of the highest OF1 on these probabilities; ``default`` as above. Validation data only."""
     return float(_pooled(*_checked(scores, target, probabilities=True)).best_cut(default)[0])
 
 
@@ -181,7 +196,8 @@ def evaluate(
 
     Returns:
         ``protocol``, ``images``, ``mAP`` ... in [0, 1] (coverage error: labels), ``all`` / ``top_k`` / ``top_k_always``
-        with CP CR CF1 OP OR OF1 macro_F1, ``left_out`` counts, and ``per_label`` rows. Undefined numbers are ``None``.
+        with CP CR CF1 OP OR OF1 macro_F1, ``left_out`` and ``per_label`` rows. Undefined numbers are ``None``.
+        ``left_out`` counts labels (of mAP, AUROC, class averages), images without a known label, and NaN entries.
     """
     values, ranked = _checked(scores, target, probabilities=True)
     counted = ranked if target_counts is None else _checked(values, target_counts)[1]
@@ -192,7 +208,7 @@ def evaluate(
         raise ConfigError(f"expected thresholds from 0 to 1, got {cuts.tolist()}", where="thresholds")
     chosen, best = predict(values, cuts), predict_top_k(values, top_k)
     columns = _by_label(values, ranked)
-    ap, area = columns.average_precision(ap_kind), columns.auroc()
+    ap, area, unknown = columns.average_precision(ap_kind), columns.auroc(), np.isnan(ranked)
     (mean_ap, no_ap), (mean_area, no_area) = _mean(ap), _mean(area)
     everything, *top = (precision_recall(each, counted) for each in (chosen, best & chosen, best))
     table = {
@@ -205,25 +221,31 @@ def evaluate(
         "threshold": np.broadcast_to(cuts, ap.shape),
         "positives": (ranked == 1).sum(axis=0),
         "negatives": (ranked == 0).sum(axis=0),
-        "unknown": np.isnan(ranked).sum(axis=0),
+        "unknown": unknown.sum(axis=0),
     }
     rows = zip(*(column.tolist() for column in table.values()), strict=True)
     protocol = {
         "AP": ap_kind,
-        "entries": "unknown ones left out; equal scores are one threshold",
+        "entries": "unknown ones left out of every label and image; equal scores are one threshold",
         "thresholds": "one per label" if cuts.ndim else float(cuts),
         "predicted": "score > threshold; a label never predicted has precision 0",
         "class_averages": "over labels with a positive; CF1 is the harmonic mean of CP and CR",
         "counts_target": "the target of AP" if target_counts is None else "another than that of AP",
         "k": top_k,
-        "top_k": "the k best that also pass the threshold",
-        "top_k_always": "always the k best",
+        "top_k": "the k best of all labels that also pass the threshold",
+        "top_k_always": "always the k best of all labels",
     }
     result = {
         "protocol": protocol,
         "images": len(values),
         "labels": len(labels),
-        "left_out": {"mAP": no_ap, "AUROC": no_area, "class_averages": everything.left_out},
+        "left_out": {
+            "mAP": no_ap,
+            "AUROC": no_area,
+            "class_averages": everything.left_out,
+            "images": int(unknown.all(axis=1).sum()),
+            "entries": int(unknown.sum()),
+        },
         "mAP": mean_ap,
         "micro_AP": float(_pooled(values, ranked).average_precision(ap_kind)[0]),
         "AUROC": mean_area,
@@ -238,76 +260,16 @@ def evaluate(
     return dict(_without_nan(result))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """R rankings of M entries, ``(R, M)``, best first. Tied entries all hold the counts at the end of their group."""
-
-    scores: Array  # -inf for unknown entries, which stand last
-    positive: Array  # bool
-    hits: Array  # positives with at least this score
-    seen: Array  # known entries with at least this score
-    positives: Array  # (R,)
-    pairs: Array  # (R,) positives times negatives
-
-    @classmethod
-    def of(cls, scores: Array, target: Array) -> _Ranking:
-        unknown = np.isnan(target)
-        down = np.where(unknown, np.inf, -scores)  # ascending order of this is best first
-        order = np.argsort(down, axis=1)
-        down = np.take_along_axis(down, order, axis=1)
-        positive = np.take_along_axis(target == 1, order, axis=1)
-        last = np.ones(down.shape, dtype=bool)  # is this the last entry of its tied group?
-        last[:, :-1] = down[:, :-1] < down[:, 1:]
-        known = target.shape[1] - unknown.sum(axis=1)  # (R,)
-        seen = np.minimum(np.arange(1, target.shape[1] + 1), known[:, None])
-        hits, seen = (_at_group_end(counts, last) for counts in (np.cumsum(positive, axis=1), seen))
-        positives = hits[:, -1]
-        return cls(-down, positive, hits, seen, positives, positives * (known - positives))
-
-    def average_precision(self, kind: str) -> Array:
-        if kind not in AP_KINDS:
-            raise ConfigError(f"expected a kind of AP out of {', '.join(AP_KINDS)}, got {kind!r}", where="AP kind")
-        precision = self.hits / np.maximum(self.seen, 1)
-        if kind != STANDARD:  # the best precision from here on
-            precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        if kind != "eleven_point":
-            return _ratio((precision * self.positive).sum(axis=1), self.positives)
-        # recall >= t/10 in whole numbers, so that 3 of 10 does reach 0.3
-        places = [(10 * self.hits >= t * self.positives[:, None]).argmax(axis=1) for t in range(11)]
-        tops = np.take_along_axis(precision, np.stack(places, axis=1), axis=1)
-        return np.where(self.positives > 0, tops.mean(axis=1), np.nan)
-
-    def disorder(self) -> Array:
-        """Share of (positive, negative) pairs with the negative as high or higher; NaN without pairs."""
-        return _ratio((self.positive * (self.seen - self.hits)).sum(axis=1), self.pairs)
-
-    def auroc(self) -> Array:
-        """Share of pairs in order, ties half: the mean of "negative not as high" and "positive as high or higher"."""
-        negative = ~self.positive & (self.scores > -np.inf)
-        return (1 - self.disorder() + _ratio((negative * self.hits).sum(axis=1), self.pairs)) / 2
-
-    def best_cut(self, default: float) -> Array:
-        below = np.zeros_like(self.scores)  # the next score down; 0, the least probability, after the last
-        below[:, :-1] = np.maximum(self.scores[:, 1:], 0)
-        gap = self.scores > below  # a threshold fits here; false within a tied group, at score 0, at unknowns
-        f1 = np.where(gap, 2 * self.hits / np.maximum(self.seen + self.positives[:, None], 1), 0.0)
-        best = f1.argmax(axis=1)[:, None]
-        high, low = (np.take_along_axis(a, best, axis=1)[:, 0].astype(np.float64) for a in (self.scores, below))
-        middle = (high + low) / 2
-        cut = np.where(middle < high, middle, low)  # neighbouring floats have no middle
-        return np.where(f1.max(axis=1) > 0, cut, default)
+def _by_label(scores: Array, target: Array) -> Ranking:
+    return Ranking.of(np.ascontiguousarray(scores.T), np.ascontiguousarray(target.T))
 
 
-def _by_label(scores: Array, target: Array) -> _Ranking:
-    return _Ranking.of(np.ascontiguousarray(scores.T), np.ascontiguousarray(target.T))
-
-
-def _pooled(scores: Array, target: Array) -> _Ranking:
-    return _Ranking.of(scores.reshape(1, -1), target.reshape(1, -1))
+def _pooled(scores: Array, target: Array) -> Ranking:
+    return Ranking.of(scores.reshape(1, -1), target.reshape(1, -1))
 
 
 def _by_image(scores: Array, target: Array) -> dict[str, float]:
-    images = _Ranking.of(scores, target)
+    images = Ranking.of(scores, target)
     each = {
         "label_ranking_AP": np.where(images.positives > 0, images.average_precision(STANDARD), 1.0),
         "coverage_error": (images.seen * images.positive).max(axis=1),  # place of the lowest positive
@@ -315,17 +277,6 @@ def _by_image(scores: Array, target: Array) -> dict[str, float]:
     }
     known = images.seen[:, -1] > 0
     return {name: _mean(np.where(known, values, np.nan))[0] for name, values in each.items()}
-
-
-def _at_group_end(counts: Array, last: Array) -> Array:
-    """Give every entry the count at the end of its group; counts never fall, so it is the least one to the right."""
-    ends = np.where(last, counts, np.iinfo(counts.dtype).max)
-    return np.asarray(np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1])
-
-
-def _ratio(part: Array, whole: Array) -> Array:
-    """``part / whole``, NaN where the whole is 0."""
-    return np.asarray(part / np.where(whole == 0, np.nan, whole))
 
 
 def _mean(values: Array) -> tuple[float, int]:

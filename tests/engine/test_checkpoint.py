@@ -39,7 +39,7 @@ def test_a_bundle_comes_back_as_it_was_written(tiny_run: Path, tmp_path: Path, t
         preprocessing=first.preprocessing,
         thresholds=list(first.thresholds),
         settings=first.settings,
-        facts={key: first.facts[key] for key in ("thresholds_chosen", "metrics", "epoch", "train_data")},
+        facts={key: first.facts[key] for key in ("thresholds_chosen", "metrics", "epoch", "train_data", "label_side")},
     )
     for name in ("model.safetensors", "bundle.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run / "bundle" / name).read_bytes()

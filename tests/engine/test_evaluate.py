@@ -116,6 +116,47 @@ def test_difficult_objects_are_left_out_of_ap_and_negative_in_counts_as_publishe
     assert found["msrn"]["data"]["difficult"] == "msrn"
 
 
+def test_unknown_entries_are_counted_apart_from_difficult_objects_and_told_per_label(tmp_path: Path) -> None:
+    labels = LabelSpace(["cat", "dog", "sofa"])
+    records = (
+        Record("0.jpg", ("cat",), ("dog",), ("sofa",)),
+        Record("1.jpg", ("dog", "sofa")),
+        Record("2.jpg", (), (), ("cat", "sofa")),
+        Record("3.jpg", (), (), labels.names),
+    )
+    scores = np.array([[0.9, 0.8, 0.1], [0.2, 0.9, 0.3], [0.1, 0.2, 0.3], [0.5, 0.5, 0.5]], np.float32)
+    metrics = judge(scores, Manifest(records, labels, "val", tmp_path), difficult="msrn")
+    kinds = ("positives", "negatives", "unknown", "difficult")
+    assert [[row[kind] for kind in kinds] for row in metrics["per_label"]] == [[1, 1, 2, 0], [1, 1, 1, 1], [1, 0, 3, 0]]
+    assert (metrics["data"]["unknown"], metrics["left_out"]["entries"], metrics["left_out"]["images"]) == (6, 7, 1)
+    lines = summary(metrics).splitlines()
+    assert lines[1] == "6 entries unknown (50.00 %), left out of every figure; pictures without a known label: 1"
+    assert "without a known negative, so that AP is 100 whatever the scores: sofa" in lines
+    assert [line.split()[-1] for line in lines[-4:]] == ["unknown", "2", "1", "3"]
+
+
+def test_unknown_entries_and_ignored_difficult_objects_are_counted_apart(tmp_path: Path) -> None:
+    labels = LabelSpace(["cat", "dog", "sofa"])
+    said = [
+        Record("0.jpg", ("cat",), (), ("dog",)),
+        Record("1.jpg", ("dog",), ("cat",)),
+        Record("2.jpg", (), (), ("cat", "dog", "sofa")),
+        Record("3.jpg", ("cat",), (), ("sofa",)),
+    ]
+    manifest = Manifest(tuple(said), labels, "val", tmp_path, "four pictures")
+    scores = np.full((4, 3), 0.6, np.float32)
+    for policy, difficult in (("msrn", 1), ("ignore", 1), ("positive", 0), ("negative", 0)):
+        metrics = judge(scores, manifest, difficult=policy)  # type: ignore[arg-type]
+        rows = metrics["per_label"]
+        assert [row["unknown"] for row in rows] == [1, 2, 2]
+        assert [row["difficult"] for row in rows] == [difficult, 0, 0]
+        counts = ("positives", "negatives", "unknown", "difficult")
+        assert all(sum(row[name] for name in counts) == 4 for row in rows)
+        assert metrics["data"]["unknown"] == 5
+        assert metrics["left_out"]["images"] == 1
+        assert metrics["left_out"]["entries"] == 5 + difficult
+
+
 def test_scores_that_are_not_finite_name_the_first_picture(tiny_run: Path, tiny: Tiny, val: Manifest) -> None:
     bundle = read_bundle(tiny_run)
     with torch.no_grad():
@@ -145,6 +186,7 @@ def test_the_summary_tells_figures_in_per_cent_and_every_label(tiny_run: Path) -
     text = summary(metrics)
     assert "13 pictures" in text
     assert f"mAP {100 * metrics['mAP']:.2f}" in text
+    assert "unknown" not in text
     rows = {line.split(" ")[0] for line in text.splitlines()}
     assert {row["label"] for row in metrics["per_label"]} <= rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,20 @@ def test_flipped_features_are_those_of_the_mirrored_picture(tiny: Callable[..., 
             if all(torch.allclose(a.float(), b[0], rtol=2e-3, atol=2e-3) for a, b in zip(taps, expected, strict=True)):
                 seen.add(number)
     assert seen == {0, 1}
+
+
+def test_unknown_targets_stay_unknown_on_cached_features(tiny: Callable[..., Settings], tmp_path: Path) -> None:
+    from msrn.engine.features import training_pictures
+    from msrn.engine.processes import make_fabric
+    from msrn.engine.task import build_task
+
+    settings = tiny(tmp_path / "run", data={"feature_cache": str(tmp_path / "cache")}, **FROZEN)
+    task = build_task(settings)
+    records = [replace(record, positives=(), unknown=task.labels.names[:3]) for record in task.train.records[:9]]
+    task = replace(task, train=replace(task.train, records=tuple(records)))
+    images, _ = training_pictures(task, settings, task.model.backbone, make_fabric(settings))
+    for index in range(9):
+        assert images[index]["target"].isnan().tolist() == [True] * 3 + [False] * 13
 
 
 @pytest.mark.parametrize(("model", "data"), [({"freeze": 0}, {}), ({"freeze": -1}, {"augment": "light"})])

@@ -118,7 +118,9 @@ def test_a_run_leaves_settings_log_state_metrics_and_bundle(tiny_run: Path) -> N
     }  # fmt: skip
     log = lines(tiny_run)
     assert [line["event"] for line in log] == ["start", "epoch", "judge", "epoch", "judge", "end"]
-    assert log[0] == {"event": "start", "step": 0, "train": 48, "labels": 16, "val": 13}
+    assert log[0] == {
+        "event": "start", "step": 0, "train": 48, "labels": 16, "val": 13, "unknown": {"train": 0, "val": 0}
+    }  # fmt: skip
     assert [line["step"] for line in log] == [0, STEPS, STEPS, 2 * STEPS, 2 * STEPS, 2 * STEPS]
     first, second = lines(tiny_run, "epoch")
     assert second["loss"] < first["loss"] < 0.75
@@ -452,7 +454,7 @@ def test_a_picture_that_cannot_be_judged_shows_itself_before_the_first_step(
 ) -> None:
     (here.parent / "broken.jpg").write_bytes(b"no picture")
     (here.parent / "train.csv").write_text((scenes / "train.csv").read_text().replace("images/", f"{scenes}/images/"))
-    (here.parent / "val.csv").write_text("image,labels\nbroken.jpg,sun\n")
+    (here.parent / "val.csv").write_text(f"image,labels\nbroken.jpg,sun\n{scenes}/images/val/000000.jpg,-\n")
     data = {"format": "table", "train": "train.csv", "val": "val.csv", "root": str(here.parent)}
     with pytest.raises(DataError, match=r"broken\.jpg"):
         train(tiny("run", data=data))

@@ -14,13 +14,16 @@ from hypothesis.extra import numpy as hnp
 
 from msrn.errors import LabelError, ShapeError
 from msrn.labels.graph import (
-    LabelGraph,
     conditional,
     cooccurrence,
+    graph_of,
+    identity_graph,
     isolated,
     label_graph,
     normalise,
     reweight,
+    shrunk,
+    symmetric,
     threshold,
 )
 from msrn.labels.space import LabelSpace
@@ -89,6 +92,97 @@ def test_unknown_targets_never_count() -> None:
     found = cooccurrence(unknown)
     assert found.counts.tolist() == [[0, 3, 0, 0], [3, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]]
     assert found.totals.tolist() == [4, 5, 4, 2]
+    assert found.known.tolist() == [[4, 3, 3, 3], [5, 5, 5, 5], [4, 4, 4, 4], [2, 2, 2, 2]]
+    assert found.images.tolist() == [10, 9, 9, 9]
+
+
+def test_a_share_is_one_of_the_images_of_which_both_labels_are_known() -> None:
+    boats = [[1, 1], [1, 0], [1, np.nan], [1, np.nan], [1, np.nan], [0, 1]]  # boat, sea
+    graph = label_graph(*cooccurrence(boats), labels=LabelSpace(["boat", "sea"]))
+    assert graph.edges() == [("boat", "sea", 0.5), ("sea", "boat", 0.5)]
+    assert graph.totals.tolist() == [5, 2]
+
+
+@given(
+    target=hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 12), st.integers(2, 5)), elements=st.sampled_from([0, 1, np.nan])
+    ),
+    strength=st.sampled_from([0.0, 0.5, 3.0]),
+)
+def test_weights_are_those_of_counting_by_hand(target: np.ndarray, strength: float) -> None:
+    graph = label_graph(*cooccurrence(target), smoothing=strength)
+    for i in range(target.shape[1]):
+        for j in range(target.shape[1]):
+            seen = [float(row[j]) for row in target if row[i] == 1 and not np.isnan(row[j])]
+            known = [float(value) for value in target[:, j] if not np.isnan(value)]
+            rate = sum(known) / max(len(known), 1)
+            together = sum(seen) + strength * rate if seen or strength else 0.0
+            shown = any(row[i] == 1 for row in target)
+            expected = together / (len(seen) + strength) if shown and len(seen) + strength else 0.0
+            if i != j:
+                assert graph.weights[i, j] == pytest.approx(expected, abs=1e-12), (i, j)
+
+
+def test_smoothing_draws_rare_labels_to_the_base_rate_and_leaves_frequent_ones() -> None:
+    counts, totals, rates = [[0, 2, 0], [2, 0, 800], [0, 800, 0]], [2, 1000, 1000], [0.001, 0.5, 0.5]
+    p = shrunk(counts, totals, rates, 10)
+    assert p[0, 1] == pytest.approx((2 + 10 * 0.5) / (2 + 10))  # 2 of 2 say little: 1.0 becomes 0.58
+    assert p[1, 2] == pytest.approx(0.8, abs=0.005)
+    assert np.array_equal(shrunk(counts, totals, rates, 0), conditional(counts, totals))
+    assert shrunk([[0, 0], [0, 0]], [0, 4], [0.0, 0.5], 7)[0].tolist() == [0, 0]
+
+
+def test_smoothing_with_equal_rates_is_additive() -> None:
+    p = shrunk(COUNTS, TOTALS, np.full(4, 0.5), 2)  # one more picture with j, one without
+    expected = [[(COUNTS[i][j] + 1) / (TOTALS[i] + 2) for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(p, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("rates", "strength"), [([0.1, 0.1, 0.1, 1.1], 1.0), ([0.1, 0.1, 0.1, np.nan], 1.0), (np.full(4, 0.1), -1.0)]
+)
+def test_smoothing_out_of_bounds_is_refused(rates: list[float], strength: float) -> None:
+    with pytest.raises(LabelError):
+        shrunk(COUNTS, TOTALS, rates, strength)
+
+
+def test_smoothing_needs_as_many_rates_as_labels_and_the_number_of_images() -> None:
+    with pytest.raises(ShapeError, match="rates"):
+        shrunk(COUNTS, TOTALS, [0.1], 1.0)
+    with pytest.raises(LabelError, match="number of images"):
+        label_graph(COUNTS, TOTALS, smoothing=1.0)
+
+
+def test_a_symmetric_graph_joins_both_ways_what_is_joined_one_way() -> None:
+    directed = label_graph(COUNTS, TOTALS, labels=NAMES)
+    both = label_graph(COUNTS, TOTALS, labels=NAMES, symmetric=True)
+    pairs = {(i, j) for i, j, _ in directed.edges()}
+    assert {(i, j) for i, j, _ in both.edges()} == pairs | {(j, i) for i, j in pairs}
+    assert len(pairs) < len(both.edges())
+    assert symmetric([[0, 0.2], [0.7, 0]]).tolist() == [[0, 0.7], [0.7, 0]]
+    assert (directed.rule, both.rule) == (
+        "at least 40 % of the pictures with A also show B",
+        "at least 40 % of the pictures with A also show B, or the reverse",
+    )
+
+
+def test_a_graph_of_weights_takes_the_same_last_steps_as_a_counted_one() -> None:
+    counted = label_graph(COUNTS, TOTALS, labels=NAMES, threshold=0.3, reweight=0.2)
+    given_weights = graph_of(counted.weights, labels=NAMES, threshold=0.3, reweight=0.2)
+    assert np.array_equal(given_weights.adjacency, counted.adjacency)
+    assert given_weights.edges() == counted.edges()
+    assert given_weights.rule == "weight 0.3 or more"
+    with pytest.raises(ShapeError):
+        graph_of([[0, 1]])
+    with pytest.raises(LabelError, match="weights of edges"):
+        graph_of([[0, -1], [1, 0]])
+
+
+def test_the_identity_graph_joins_nothing() -> None:
+    graph = identity_graph(NAMES)
+    assert graph.edges() == []
+    assert graph.isolated == NAMES.names
+    assert np.array_equal(graph.adjacency, np.eye(4))
 
 
 def test_counts_do_not_depend_on_the_kind_of_numbers_or_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,25 +258,6 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 def test_settings_out_of_bounds_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(LabelError):
         label_graph(COUNTS, TOTALS, **settings)
-
-
-def test_a_graph_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    graph = label_graph(COUNTS, TOTALS, labels=NAMES, threshold=0.3, reweight=0.2)
-    graph.write(tmp_path / "deep" / "graph.npz")
-    back = LabelGraph.read(tmp_path / "deep" / "graph.npz")
-    assert (back.labels, back.threshold, back.reweight) == (NAMES, 0.3, 0.2)
-    assert np.array_equal(back.adjacency, graph.adjacency)
-    assert np.array_equal(back.counts, graph.counts)
-    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["graph.npz"]
-
-
-@pytest.mark.parametrize("content", [None, b"no archive", b"PK\x03\x04 damaged"])
-def test_a_broken_graph_file_is_named(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "graph.npz").write_bytes(content)
-    with pytest.raises(LabelError, match="cannot read the label graph") as caught:
-        LabelGraph.read(tmp_path / "graph.npz")
-    assert "graph.npz" in str(caught.value)
 
 
 def test_the_arrays_of_a_graph_are_read_only_copies() -> None:

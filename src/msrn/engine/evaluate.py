@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from msrn.config import DataSettings, DifficultPolicy, Settings
 from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
-from msrn.data.records import Manifest
+from msrn.data.records import DIFFICULT, Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.checkpoint import bundle_folder, read_bundle, write_json
 from msrn.engine.processes import make_fabric
@@ -133,20 +133,28 @@ def evaluate_bundle(
 
 def summary(metrics: dict[str, Any]) -> str:
     """The main figures and the table of labels, in per cent, for a terminal."""
-    data = metrics["data"]
+    data, left_out, table = metrics["data"], metrics["left_out"], metrics["per_label"]
     rows = [f"{metrics['images']:,} pictures, {data['source']}; difficult objects: {data['difficult']}"]
-    left = metrics["left_out"]["mAP"]
+    if data.get("unknown"):
+        share = _percent(data["unknown"] / (metrics["images"] * metrics["labels"]))
+        rows.append(f"{data['unknown']:,} entries unknown ({share} %), left out of every figure")
+        rows[-1] += f"; pictures without a known label: {left_out['images']:,}" if left_out["images"] else ""
+    left = left_out["mAP"]
     rows.append(f"mAP {_percent(metrics['mAP'])}" + (f"   ({left} labels without a positive left out)" if left else ""))
     for key, name in (("all", "all"), ("top_k", "top 3 over threshold")):
         figures = "   ".join(
             f"{part} {_percent(metrics[key][part])}" for part in ("CP", "CR", "CF1", "OP", "OR", "OF1")
         )
         rows.append(f"{name + ':':22}{figures}")
-    width = max(len(row["label"]) for row in metrics["per_label"])
-    rows += ["", f"{'label':{width}}     AP      P      R     F1   threshold   positives"]
-    for row in metrics["per_label"]:
+    if one_sided := [row["label"] for row in table if row["positives"] and not row["negatives"]]:
+        rows.append(f"without a known negative, so that AP is 100 whatever the scores: {', '.join(one_sided)}")
+    width = max(len(row["label"]) for row in table)
+    masked = any(row["unknown"] for row in table)
+    rows += ["", f"{'label':{width}}     AP      P      R     F1   threshold   positives" + "   unknown" * masked]
+    for row in table:
         parts = " ".join(f"{_percent(row[part]):>6}" for part in ("AP", "precision", "recall", "F1"))
-        rows.append(f"{row['label']:{width}} {parts}   {row['threshold']:9.2f}   {row['positives']:9,}")
+        line = f"{row['label']:{width}} {parts}   {row['threshold']:9.2f}   {row['positives']:9,}"
+        rows.append(line + (f"   {row['unknown']:7,}" if masked else ""))
     return "\n".join(rows)
 
 
@@ -157,15 +165,24 @@ def _percent(value: float | None) -> str:
 def judge(
     scores: np.ndarray, manifest: Manifest, *, difficult: DifficultPolicy, thresholds: Any = 0.5
 ) -> dict[str, Any]:
-    """All metrics of a split, with the choices of protocol named in the result."""
+    """All metrics of a split, with the choices of protocol named in the result.
+
+    ``data.unknown`` counts the entries of which the manifest says that they are unknown, as ``per_label`` does for each
+    label. Difficult objects that are left out of AP are counted apart, as ``difficult`` of each label.
+    """
     targets = split_targets(manifest, difficult)
     result = evaluate(
         scores, targets.ap, target_counts=targets.counts, thresholds=thresholds, labels=manifest.labels.names
     )
+    ignored = (np.isnan(targets.ap) & (manifest.codes() == DIFFICULT)).sum(axis=0)  # (L,)
+    for row, count in zip(result["per_label"], ignored.tolist(), strict=True):
+        row["unknown"] -= count
+        row["difficult"] = count
     result["data"] = {
         "split": manifest.split,
         "source": manifest.source,
         "images": len(manifest),
+        "unknown": manifest.unknown_entries,
         "digest": manifest.digest,
         "difficult": difficult,
     }

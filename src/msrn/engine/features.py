@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,9 @@ def training_pictures(
         for process in range(fabric.world_size):  # the first fills, the others find all there
             if fabric.global_rank == process:
                 with progress_bar("decode", len(task.train), shown=fabric.is_global_zero) as ticker:
-                    side, workers = preprocessing.least_side, max(1, data.workers)
+                    side, threads = preprocessing.least_side, len(os.sched_getaffinity(0))
                     cache = PictureCache(
-                        task.train, data.cache, least_side=side, workers=workers, advance=ticker.advance
+                        task.train, data.cache, least_side=side, workers=threads, advance=ticker.advance
                     )
             fabric.barrier()
     return ImageDataset(task.train, transform, targets, least_side=preprocessing.least_side, cache=cache), None

@@ -13,15 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
-from msrn.config import LabelSettings, Settings
+from msrn.config import Settings
 from msrn.engine.checkpoint import bundle_folder, read_facts
 from msrn.engine.cost import Part, Use, cost_of
 from msrn.engine.ledger import BETWEEN
 from msrn.engine.task import read_labels_and_train
 from msrn.errors import BundleError, ConfigError, DataError, LabelError
 from msrn.labels.space import LabelSpace
-from msrn.labels.vectors import word_vectors
-from msrn.labels.words import open_words
+from msrn.labels.vectors import vector_width
 
 __all__ = ["Summary", "short_count", "summarize", "summary_json", "summary_text"]
 
@@ -64,7 +63,7 @@ def summarize(settings: Settings, *, bundle: str | Path | None = None, num_label
         num_labels = _label_count(settings) if num_labels is None else num_labels
         if num_labels < 1:
             raise ConfigError(f"expected at least one label, got {num_labels}", "--num_labels")
-        width = _vector_width(settings.labels, num_labels)
+        width = vector_width(settings.labels.vectors, num_labels)
     parts, uses = cost_of(settings, num_labels=num_labels, vector_width=width)
     return Summary(
         model=settings.model.name,
@@ -148,15 +147,6 @@ def _label_count(settings: Settings) -> int:
             error.where,
             "pass --num_labels N (VOC has 20, COCO 80), or name the data with --data.*",
         ) from error
-
-
-def _vector_width(settings: LabelSettings, num_labels: int) -> int:
-    """E of a source of word vectors."""
-    if settings.vectors == "onehot":
-        return num_labels
-    if settings.vectors == "random":
-        return word_vectors(LabelSpace(["any"]), "random").values.shape[1]
-    return open_words(settings.vectors).width
 
 
 def _bundle_labels(bundle: str | Path) -> tuple[int, int]:

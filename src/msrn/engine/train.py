@@ -30,6 +30,7 @@ from msrn.data.records import Manifest
 from msrn.engine.checkpoint import load_state, save_state, write_bundle, write_json
 from msrn.engine.evaluate import judge, score_split
 from msrn.engine.features import training_pictures
+from msrn.engine.label_record import label_record
 from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
 from msrn.engine.processes import make_fabric, share_norms
 from msrn.engine.task import build_task, split_targets
@@ -142,7 +143,9 @@ class _Run:
         # and that can be resumed from its step 0.
         self.log = RunLog(log_path, keep_until=(-1, 0))
         counts = {"train": len(self.task.train), "labels": len(self.task.labels)}
-        self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0)
+        unknown = {"train": self.task.train.unknown_entries}
+        unknown |= {"val": self.task.val.unknown_entries} if self.task.val else {}
+        self.log.write("start", step=0, **counts, val=len(self.task.val) if self.task.val else 0, unknown=unknown)
         if log_path:
             (self.folder / "settings.yaml").write_text(settings.to_yaml(), encoding="utf-8")
         self.snapshot()
@@ -241,7 +244,8 @@ class _Run:
                 write_json(self.folder / "metrics-val.json", metrics)
                 thresholds = best_thresholds(scores, split_targets(self.task.val, difficult).counts)
                 facts = {
-                    "thresholds_chosen": "best F1 per label on the validation split",
+                    "thresholds_chosen": "best F1 per label on what is known of the validation split; 0.5 for labels "
+                    "without a known positive or a known negative there",
                     "metrics": {name: metrics[name] for name in ("mAP", "all", "top_k", "protocol", "data")},
                 }
                 self._keep([float(value) for value in thresholds], epoch + 1, facts)
@@ -298,7 +302,9 @@ class _Run:
     def _keep(self, thresholds: list[float], epoch: int, facts: dict[str, Any]) -> None:
         """Write the bundle."""
         task = self.task
-        train_data = {"source": task.train.source, "split": task.train.split, "images": len(task.train)}
+        train_data: dict[str, Any] = {"source": task.train.source, "split": task.train.split}
+        train_data["images"] = len(task.train)
+        train_data["unknown_entries"] = task.train.unknown_entries
         write_bundle(
             self.folder / "bundle",
             self.judged,
@@ -306,7 +312,12 @@ class _Run:
             preprocessing=task.preprocessing,
             thresholds=thresholds,
             settings=self.settings,
-            facts={**facts, "epoch": epoch, "train_data": {**train_data, "digest": task.train.digest}},
+            facts={
+                **facts,
+                "epoch": epoch,
+                "train_data": {**train_data, "digest": task.train.digest},
+                "label_side": label_record(task.vectors, task.graph),
+            },
         )
 
     def _must_be_finite(self, loss: Tensor, batch: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 A name is looked up whole, else word by word, and the words' vectors are averaged: ``traffic light``,
 ``traffic_light``, ``TrafficLight`` and ``trafficlight`` are the same. Every step taken is told in the result, because
-a vector of the wrong word does not fail, it only makes the model worse.
+a vector of the wrong word does not fail, it only makes the model worse. A sentence model reads the name as a phrase.
 MSRN (arXiv 2106.11596) uses GloVe 6B, 300 wide; the package used offline carries the 50-wide vectors of that set.
 """
 
@@ -20,35 +20,41 @@ from typing import Literal
 import numpy as np
 
 from msrn.errors import LabelError
+from msrn.labels.sentences import SENTENCE_WIDTHS, SentenceModel, open_sentences
 from msrn.labels.space import LabelSpace
 from msrn.labels.words import Floats, open_words
 
-__all__ = ["Resolved", "WordVectors", "resolve", "word_vectors"]
+__all__ = ["Resolved", "WordVectors", "resolve", "vector_width", "word_vectors"]
 
 log = logging.getLogger(__name__)
 
-How = Literal["exact", "averaged", "split", "singular", "alias", "missing", "onehot", "random"]
+How = Literal["exact", "averaged", "split", "singular", "alias", "missing", "text", "pieces", "onehot", "random"]
 
+_RANDOM_WIDTH = 300
 _RANDOM_SPREAD = 0.4  # standard deviation of an entry of "random", about that of GloVe 6B at 300
 _SHORT_PIECE = {2: 5.0, 3: 1.5}  # "tv" may start a compound, but not at the price of "sofa" + "a"
 _COST_A_LETTER = 5.0  # a split dearer than that is made of debris
 _LONGEST_PIECE = 30
+_CAMEL = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])"  # where CamelCase2 is cut
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """How one label got its vector.
 
-    Fields: label; words, those averaged; missing, those without a vector; how: ``exact`` the name is a word of the
-    table, ``averaged`` over its words, ``split`` a compound was cut in words, ``singular`` without its ending,
-    ``alias`` by the text given for it, ``missing`` no word was found and a seeded random vector stands in;
-    ``onehot`` and ``random`` have no words.
+    Fields: label; words, those averaged, or the one text that a sentence model read; missing, those without a vector;
+    how: ``exact`` the name is a word of the table, ``averaged`` over its words, ``split`` a compound was cut in words,
+    ``singular`` without its ending, ``alias`` by the text given for it, ``missing`` no word was found and a seeded
+    random vector stands in; ``text`` a sentence model read it, ``pieces`` one that does not know all of its words and
+    read pieces of them; ``onehot`` and ``random`` have no words; pieces, what a sentence model made of words that it
+    does not know, as ``tv·mon·itor``.
     """
 
     label: str
     words: tuple[str, ...]
     missing: tuple[str, ...]
     how: How
+    pieces: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         words = " + ".join(self.words) or "-"
@@ -74,8 +80,9 @@ def word_vectors(
     source: str | os.PathLike[str],
     *,
     aliases: Mapping[str, str] | None = None,
+    template: str = "{}",
     seed: int = 0,
-    width: int = 300,
+    width: int = _RANDOM_WIDTH,
 ) -> WordVectors:
     """One vector per label; words that have none are listed in the result and in a logged warning.
 
@@ -83,15 +90,18 @@ def word_vectors(
     vectors are on average. No vector depends on the other labels' order.
 
     Args:
-        source: ``glove-6b-50d`` (needs the extra ``offline``), ``onehot`` (E = L), ``random``, or the path of a GloVe
-            text file (``word v1 v2 ...``, any width) or of an ``.npz`` with ``vectors (n, E)`` and ``labels (n,)``.
+        source: ``glove-6b-50d`` (needs the extra ``offline``), ``minilm-l6`` (a sentence model; extra ``sentences``),
+            ``onehot`` (E = L), ``random``, or the path of a GloVe text file (``word v1 v2 ...``, any width) or of an
+            ``.npz`` with ``vectors (n, E)`` and ``labels (n,)``.
         aliases: text to look up in place of a label, as ``{"tvmonitor": "tv monitor"}``.
+        template: what a sentence model reads, ``{}`` being the name, as ``"a photo of a {}"``.
         seed: of random vectors, at least 0.
         width: E of ``random``; the other sources have their own.
 
     Raises:
-        DependencyError: the packages of ``glove-6b-50d`` are not installed or damaged.
-        LabelError: an unknown source, a broken file, an alias for an unknown label, or not one label found.
+        DependencyError: the packages of the source are not installed or damaged.
+        LabelError: an unknown source, a broken file, an alias for an unknown label, a template that the source cannot
+            read, or not one label found.
 
     Example:
         >>> word_vectors(LabelSpace(["cat", "dog"]), "onehot").values.tolist()
@@ -99,6 +109,15 @@ def word_vectors(
     """
     aliases = dict(aliases or {})
     labels.columns(aliases)
+    if template.count("{}") != 1:
+        raise LabelError(f"the template must hold {{}} once, for the label's name, got {template!r}", "labels.template")
+    if template != "{}" and source not in SENTENCE_WIDTHS:
+        raise LabelError(
+            f"only sentence models read a template, and {str(source)!r} is none: the words of {template!r} would be "
+            "part of every label's vector",
+            "labels.template",
+            f"leave it out, or take the vectors of {', '.join(SENTENCE_WIDTHS)}",
+        )
     if source == "onehot":
         return _wordless(labels, "onehot", np.eye(len(labels), dtype=np.float32))
     if source == "random":
@@ -107,26 +126,41 @@ def word_vectors(
         rows = [_generator(name, seed).normal(0.0, _RANDOM_SPREAD, width) for name in labels]
         return _wordless(labels, "random", np.asarray(rows, dtype=np.float32))
 
-    table = open_words(source)
-    resolved = tuple(resolve(name, table.rank, alias=aliases.get(name)) for name in labels)
+    if source in SENTENCE_WIDTHS:
+        model = open_sentences(str(source))
+        origin = model.origin
+        resolved = tuple(_read_text(name, model, template, aliases.get(name)) for name in labels)
+    else:
+        table = open_words(source)
+        origin = table.origin
+        resolved = tuple(resolve(name, table.rank, alias=aliases.get(name)) for name in labels)
     found = [item for item in resolved if item.words]
     if not found:
         raise LabelError(
-            f"none of the {len(labels):,} labels has a word in {table.origin}",
+            f"none of the {len(labels):,} labels has a word in {origin}",
             where=", ".join(labels.names[:8]) + (", ..." if len(labels) > 8 else ""),
             hint="give aliases (plain words for each label), another source, or ask for 'random' or 'onehot'",
         )
     words = list(dict.fromkeys(word for item in found for word in item.words))
-    vector = dict(zip(words, table.take(words), strict=True))
-    means = {item.label: np.mean([vector[word] for word in item.words], axis=0, dtype=np.float64) for item in found}
+    values = model.encode(words) if source in SENTENCE_WIDTHS else table.take(words)
+    vector = dict(zip(words, values, strict=True))
+    means = {
+        item.label: np.stack([vector[word] for word in item.words]).mean(axis=0, dtype=np.float64) for item in found
+    }
     length = math.fsum(float(np.linalg.norm(mean)) for mean in means.values()) / len(means)
     for item in resolved:
         if not item.words:
-            direction = _generator(item.label, seed).normal(size=table.width)
+            direction = _generator(item.label, seed).normal(size=values.shape[1])
             means[item.label] = direction * length / np.linalg.norm(direction)
-    result = WordVectors(np.asarray([means[name] for name in labels], dtype=np.float32), table.origin, resolved)
+    result = WordVectors(np.asarray([means[name] for name in labels], dtype=np.float32), origin, resolved)
     _report(result)
     return result
+
+
+def vector_width(source: str | os.PathLike[str], num_labels: int) -> int:
+    """E of a source for that number of labels, without reading vectors. Raises as ``word_vectors`` does."""
+    known = {"onehot": num_labels, "random": _RANDOM_WIDTH, **SENTENCE_WIDTHS}
+    return known[source] if isinstance(source, str) and source in known else open_words(source).width
 
 
 def resolve(label: str, rank: Mapping[str, int], *, alias: str | None = None) -> Resolved:
@@ -157,6 +191,22 @@ def resolve(label: str, rank: Mapping[str, int], *, alias: str | None = None) ->
     return Resolved(label, tuple(words), tuple(missing), how)
 
 
+# ------------------------------------------------------------------------------------------------- names to texts
+
+
+def _read_text(label: str, model: SentenceModel, template: str, alias: str | None) -> Resolved:
+    """What a sentence model reads for a label: ``_`` is a blank, CamelCase is parted; told if words fall to pieces."""
+    name = alias if alias is not None else " ".join(re.sub(_CAMEL, " ", label.replace("_", " ")).split())
+    pieces = model.pieces(name or label)
+    missing = tuple(piece for piece in pieces if piece == model.unknown)
+    if len(missing) == len(pieces):
+        return Resolved(label, (), (name or label,), "missing")
+    broken = missing or any(piece.startswith("##") for piece in pieces)
+    how: How = "alias" if alias is not None else "pieces" if broken else "text"
+    shown = tuple(" ".join(pieces).replace(" ##", "·").split()) if broken else ()
+    return Resolved(label, (template.replace("{}", name),), missing, how, shown)
+
+
 # ------------------------------------------------------------------------------------------------- names to words
 
 
@@ -164,8 +214,7 @@ def _parts(token: str, rank: Mapping[str, int]) -> list[str]:
     """``WineGlass2`` as ``Wine Glass 2`` unless the table has it whole."""
     if token in rank or token.lower() in rank:
         return [token]
-    edges = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])"
-    return re.sub(edges, " ", token).split()
+    return re.sub(_CAMEL, " ", token).split()
 
 
 def _word(part: str, rank: Mapping[str, int]) -> tuple[How, tuple[str, ...]]:
@@ -204,6 +253,8 @@ def _report(vectors: WordVectors) -> None:
     guessed = [str(item) for item in vectors.resolved if item.how in ("split", "singular")]
     if guessed:
         log.info("label names cut into words: %s", "; ".join(guessed))
+    if pieced := [f"{item.label} ({' '.join(item.pieces)})" for item in vectors.resolved if item.pieces]:
+        log.info("label names read in pieces, where an alias in whole words may mean more: %s", "; ".join(pieced))
     if vectors.missing:
         absent = "; ".join(
             f"{item.label} ({', '.join(item.missing)}{': random vector' if item.how == 'missing' else ''})"

@@ -24,7 +24,7 @@ from msrn.errors import DependencyError, LabelError, Problem, did_you_mean
 
 __all__ = ["SOURCES", "Floats", "WordTable", "open_words"]
 
-SOURCES = ("glove-6b-50d", "onehot", "random")  # or the path of a GloVe text file or an .npz
+SOURCES = ("glove-6b-50d", "minilm-l6", "onehot", "random")  # or the path of a GloVe text file or an .npz
 
 Floats = npt.NDArray[np.float32]
 
