@@ -25,6 +25,7 @@ GROUPS = {
     "network": ("network", "measure", True),
     "predict": ("predict", "measure", True),
     "loader": ("loader", "measure", True),
+    "readers": ("readers", "measure", False),
     "growth": ("attention", "growth", False),
 }
 """Module beside this one, its function that gives rows, and whether freed memory is kept, as the program does."""

@@ -276,3 +276,95 @@ def test_python_m_msrn_is_msrn_and_keeps_data_apart_from_words(tiny_run: Path, s
     assert done.returncode == 1
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == [str(picture), "gone.jpg"]
     assert done.stderr == "1 of 2 pictures could not be read\n"
+
+
+def test_labels_graph_leaves_the_names_out(capsys: Capture, scenes: Path) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}"]
+    assert main(["labels", *data]) == 0
+    names, graph = capsys.readouterr().out.split("\n\n", 2)[1:]
+    assert main(["labels", "graph", *data]) == 0
+    assert capsys.readouterr().out == graph
+    assert names.startswith("label ")
+    assert "edges A -> B: at least 40 % of the pictures with A also show B (counted on 38 training pictures)" in graph
+
+
+def test_labels_draws_and_writes_and_overwrites_only_with_force(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}"]
+    files = [tmp_path / "graph.svg", tmp_path / "edges.csv"]
+    command = ["labels", "graph", *data, f"--draw={files[0]}", f"--edges={files[1]}"]
+    assert main(command) == 0
+    assert capsys.readouterr().err == f"{files[0]}\n{files[1]}\n"
+    assert files[0].read_text().startswith("<?xml")
+    assert files[1].read_text().startswith("from,to,weight\n")
+    files[1].write_text("mine")
+    assert "--force" in wrong(capsys, *command)
+    assert files[1].read_text() == "mine"
+    assert main([*command, "--force"]) == 0
+    assert files[1].read_text() != "mine"
+    capsys.readouterr()
+    assert ".svg, .png or .pdf" in wrong(capsys, "labels", *data, f"--draw={tmp_path / 'graph.bmp'}")
+
+
+def test_edges_that_labels_wrote_are_read_by_training(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", "--labels.threshold=0.3"]
+    file = tmp_path / "edges.tsv"
+    assert main(["labels", "graph", *data, "--labels.direction=symmetric", f"--edges={file}"]) == 0
+    counted = capsys.readouterr().out
+    again = ["--labels.graph=file", f"--labels.graph_file={file}"]
+    assert main(["labels", "graph", *data, *again]) == 0
+    given = capsys.readouterr().out
+    edges = [re.findall(r"^  .* -> .*$", text, re.MULTILINE) for text in (counted, given)]
+    assert edges[0] == edges[1] != []
+    pairs = {tuple(re.split(r" +-> +", edge.strip().rsplit(None, 1)[0])) for edge in edges[0]}
+    assert pairs == {(b, a) for a, b in pairs}
+    assert main(["train", *data, *again, "--optim.epochs=1", f"--run.folder={tmp_path / 'run'}"]) == 0
+
+
+def test_labels_of_a_bundle_need_no_data_and_tell_its_groups(
+    capsys: Capture, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["labels", f"--bundle={tiny_run}", "--draw=groups.svg"]) == 0
+    assert "groups learnt" in capsys.readouterr().out
+    assert "group 1" in Path("groups.svg").read_text()
+    assert main(["labels", f"--bundle={tiny_run}", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["labels"]) == 16
+    assert sum(told["labels"][0]["groups"]) == pytest.approx(1, abs=1e-4)
+    for more in ("--preset=tiny", "--labels.threshold=0.2", "--data.train=x.csv"):
+        assert "leave the settings out" in wrong(capsys, "labels", f"--bundle={tiny_run}", more)
+
+
+def test_aliases_come_from_a_file_or_the_command_line_and_stay_with_the_run(
+    capsys: Capture, scenes: Path, tmp_path: Path
+) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}"]
+    (tmp_path / "words.txt").write_text("ship 1 2 3\nsun 0 1 0\n")
+    (tmp_path / "aliases.yaml").write_text("boat: ship\n")
+    vectors = f"--labels.vectors={tmp_path / 'words.txt'}"
+    for aliases in (f"--labels.aliases={tmp_path / 'aliases.yaml'}", '--labels.aliases={"boat": "ship"}'):
+        assert printed(capsys, "labels", *data, aliases)["labels"]["aliases"] == {"boat": "ship"}
+        assert main(["labels", *data, vectors, aliases]) == 0
+        assert re.search(r"^boat +\d+ +alias +ship", capsys.readouterr().out, re.MULTILINE)
+    assert "bote" in wrong(capsys, "labels", *data, vectors, '--labels.aliases={"bote": "ship"}')
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--labels.graph=file"], "graph_file goes with graph file or published"),
+        (["--labels.graph_file=edges.csv"], "graph_file goes with graph file or published"),
+        (["--labels.graph=file", "--labels.graph_file=gone.csv"], "cannot read the edges"),
+        (["--labels.graph=published", "--labels.graph_file=gone.npz"], "gone.npz"),
+        (["--labels.graph=identity", "--labels.smoothing=5"], "smoothing is for graphs that are counted"),
+        (["--labels.smoothing=-1"], "greater than or equal to 0"),
+        (["--labels.template=a photo"], "template must hold {} once"),
+        (["--labels.template=a {}"], "only sentence models read a template"),
+        (["--labels.aliases=gone.yaml"], "cannot read the aliases of gone.yaml"),
+        (["--labels.direction=both"], "directed"),
+    ],
+)
+def test_settings_of_labels_that_do_not_fit_are_explained(
+    capsys: Capture, scenes: Path, flags: list[str], said: str
+) -> None:
+    assert said in wrong(capsys, "labels", "--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", *flags)

@@ -115,3 +115,37 @@ def test_every_preset_builds_and_its_model_runs_on_a_tiny_backbone(name: str) ->
         settings.model.model_copy(update=small), label_vectors=torch.randn(20, 5), adjacency=torch.eye(20)
     )
     assert model(torch.zeros(2, 3, 64, 64)).logits.shape == (2, 20)
+
+
+def test_aliases_of_a_file_become_part_of_the_settings_and_all_of_it_is_text(tmp_path: Path) -> None:
+    file = tmp_path / "aliases.yaml"
+    file.write_text("\ufeffno: nope\ntvmonitor: tv monitor\n7: seven\n", encoding="utf-8")
+    settings = load_settings({"labels": {"aliases": str(file)}})
+    file.unlink()
+    kept = load_settings(yaml.safe_load(settings.to_yaml()))
+    assert kept.labels.alias_texts == {"no": "nope", "tvmonitor": "tv monitor", "7": "seven"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "cannot read the aliases"),
+        ("- sofa\n", "expected lines such as 'tvmonitor: tv monitor'"),
+        ("sofa: [couch, settee]\n", "expected lines such as"),
+        ("sofa: ''\n", "an alias must be a text, sofa has none"),
+        ("sofa: {couch\n", "cannot read the aliases"),
+    ],
+)
+def test_files_that_are_no_aliases_are_refused(tmp_path: Path, text: str | None, told: str) -> None:
+    file = tmp_path / "aliases.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        load_settings({"labels": {"aliases": str(file)}})
+
+
+def test_settings_of_a_run_from_before_labels_had_aliases_still_load() -> None:
+    tree = yaml.safe_load(load_settings(preset("tiny")).to_yaml())
+    for name in ("aliases", "template", "graph_file", "direction", "smoothing"):
+        del tree["labels"][name]
+    assert load_settings(tree) == load_settings(preset("tiny"))

@@ -87,7 +87,11 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
 
 
 @page
-def test_every_command_line_is_accepted_by_the_parser(path: Path) -> None:
+def test_every_command_line_is_accepted_by_the_parser(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("aliases.yaml").write_text("tvmonitor: tv monitor\n")  # read with the settings
     parser = _parser()
     for words in commands(path):
         if words[:1] == ["data"] and len(words) == 2:  # as below

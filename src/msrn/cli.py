@@ -305,7 +305,7 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("labels", labels, help="show label vectors and the label graph of a set or a bundle")
 
     data = ArgumentParser(description="Look after labelled sets of pictures.", exit_on_error=False)
-    commands.add_subcommand("data", data, help="convert and split labelled sets of pictures")
+    commands.add_subcommand("data", data, help="check, show, convert and split labelled sets of pictures")
 
     summary = _command("Show what a model costs: parameters, FLOPs and memory, by part. Nothing is run.", settings=True)
     summary.add_argument("bundle", type=str, nargs="?", help="bundle or run folder; none: the model of the settings")

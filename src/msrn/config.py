@@ -326,7 +326,8 @@ def _read_aliases(path: str) -> dict[str, str]:
     try:
         tree = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the aliases of {path}: {error}") from error
+        told = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read the aliases of {path}: {told}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):
         raise ValueError(f"expected lines such as 'tvmonitor: tv monitor' in {path}")
     return tree

@@ -63,6 +63,30 @@ def test_lists_are_read_from_the_folder_its_parent_or_the_one_above(voc: Path, u
     assert data.source == "VOC2007 train, class lists, difficult labels: 1"
 
 
+def test_the_year_2012_is_read_too(voc: Path) -> None:
+    """Identities with a year, actions within objects, no lists of the test split, an annotation beyond the lists."""
+    home = voc.rename(voc.with_name("VOC2012"))
+    for name in IDS:
+        (home / "JPEGImages" / f"{name}.jpg").rename(home / "JPEGImages" / f"2008_{name}.jpg")
+    for path in (home / "ImageSets" / "Main").glob("*.txt"):
+        path.write_text("".join(f"2008_{line}\n" for line in path.read_text().splitlines()))
+    lists = read_voc(home.parent, "train")
+    assert [record.image for record in lists.records] == [f"JPEGImages/2008_{name}.jpg" for name in IDS]
+    assert lists.codes().tolist() == [[0, 1], [1, 0], [1, 2]]
+    assert lists.source == "VOC2012 train, class lists, difficult labels: 1"
+
+    for path in (home / "ImageSets" / "Main").glob("*_train.txt"):
+        path.unlink()
+    for name, objects in zip(IDS, [[("dog", 0)], [("cat", 0)], [("cat", 0), ("dog", 1)]], strict=True):
+        path = annotate(home, f"2008_{name}", *objects)
+        path.write_text(path.read_text().replace("</object>", "<actions><walking>1</walking></actions></object>"))
+    annotate(home, "2007_000027", ("person", 0))  # of the segmentation lists
+    found = read_voc(home, "train")
+    assert (found.records, found.labels) == (lists.records, lists.labels)
+    with pytest.raises(DataError, match="there is no split 'test'"):
+        read_voc(home, "test")
+
+
 def test_columns_follow_the_label_set_that_is_passed(voc: Path) -> None:
     data = read_voc(voc, "train", LabelSpace(["dog", "cat"]))
     assert data.codes().tolist() == [[1, 0], [0, 1], [2, 1]]

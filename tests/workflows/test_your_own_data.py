@@ -46,7 +46,7 @@ def first_section() -> list[list[str]]:
 
 def test_the_guide_s_first_section_leads_from_a_folder_and_a_table_to_tags(capsys: Capture, mine: Path) -> None:
     commands = first_section()
-    assert [words[0] for words in commands] == ["data", "labels", "train", "evaluate", "predict", "data"]
+    assert [words[0] for words in commands] == ["data", "data", "labels", "train", "evaluate", "predict", "data"]
     for words in commands:
         words = [word.replace("custom", "tiny") for word in words]
         target = words[words.index(">") + 1] if ">" in words else None

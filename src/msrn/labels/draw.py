@@ -229,11 +229,11 @@ def _draw_hub(axes: Axes, place: tuple[float, float], name: str, size: float, co
 
     x, y = place
     axes.add_patch(Circle(place, size, facecolor=colour, edgecolor="white", linewidth=1.5, zorder=3))
+    style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": points, "weight": "bold", "parse_math": False}
+    # The halo is a text of its own: one with an effect is written to SVG as outlines, which cannot be searched.
     halo = [withStroke(linewidth=3.5, foreground="white", alpha=0.9)]
-    axes.text(
-        x, y - size - 0.05, name, parse_math=False, ha="center", va="top", fontsize=points, weight="bold", color=_INK,
-        path_effects=halo, zorder=4,
-    )  # fmt: skip
+    axes.text(x, y - size - 0.05, name, color="white", path_effects=halo, zorder=4, **style)
+    axes.text(x, y - size - 0.05, name, color=_INK, zorder=5, **style)
 
 
 def _draw_alone(axes: Axes, labels: Sequence[tuple[str, str]], top: float, width: float, columns: int) -> None:

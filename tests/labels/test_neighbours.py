@@ -1,0 +1,68 @@
+"""Neighbours of label vectors, against cosines taken one pair at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msrn.labels import neighbours
+from msrn.labels.neighbours import nearest_labels, nearest_words
+from msrn.labels.space import LabelSpace
+from msrn.labels.words import WordTable, open_words
+
+WORDS = [f"word{number}" for number in range(40)]
+TABLE = np.random.default_rng(0).normal(size=(40, 6))
+VECTORS = np.random.default_rng(1).normal(size=(7, 6))
+NAMES = LabelSpace([f"label{number}" for number in range(7)])
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """In double precision, by the definition."""
+    lengths = math.sqrt(math.fsum(x * x for x in a)) * math.sqrt(math.fsum(x * x for x in b))
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths else 0.0
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> WordTable:
+    rows = [f"{word} {' '.join(map(repr, row))}" for word, row in zip(WORDS, TABLE.tolist(), strict=True)]
+    path = tmp_path / "glove.txt"
+    path.write_text("\n".join(rows) + "\n")
+    return open_words(path)
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_nearest_labels_are_those_of_the_highest_cosine(count: int) -> None:
+    found = nearest_labels(NAMES, VECTORS, count=count)
+    for row, near in enumerate(found):
+        others = [(cosine(VECTORS[row], VECTORS[column]), NAMES[column]) for column in range(7) if column != row]
+        best = sorted(others, key=lambda pair: -pair[0])[:count]
+        assert [name for name, _ in near] == [name for _, name in best]
+        assert [value for _, value in near] == pytest.approx([value for value, _ in best], abs=1e-6)
+
+
+@pytest.mark.parametrize("at_a_time", [3, 10_000])
+def test_nearest_words_are_those_of_the_highest_cosine(
+    table: WordTable, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(neighbours, "_WORDS_AT_A_TIME", at_a_time)
+    without = [{WORDS[row], WORDS[row + 1]} if row % 2 else set() for row in range(7)]
+    found = nearest_words(table, VECTORS, without=without, count=4, among=30)
+    for row, near in enumerate(found):
+        allowed = [number for number in range(30) if WORDS[number] not in without[row]]
+        best = sorted(((cosine(VECTORS[row], TABLE[number]), WORDS[number]) for number in allowed), reverse=True)[:4]
+        assert [name for name, _ in near] == [name for _, name in best]
+        assert [value for _, value in near] == pytest.approx([value for value, _ in best], abs=1e-5)
+
+
+def test_a_vector_of_zeros_is_near_to_nothing() -> None:
+    found = nearest_labels(LabelSpace(["nothing", "cat", "dog"]), [[0, 0], [1, 0], [-1, 0]])
+    assert found[0] == [("cat", 0.0), ("dog", 0.0)]
+    assert found[1] == [("nothing", 0.0), ("dog", -1.0)]
+
+
+def test_one_label_has_no_neighbour() -> None:
+    assert nearest_labels(LabelSpace(["cat"]), [[1.0, 2.0]]) == [[]]
