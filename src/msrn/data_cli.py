@@ -127,7 +127,8 @@ def _convert(args: Namespace, settings: Settings) -> int:
 
 def _split(args: Namespace, settings: Settings) -> int:
     from msrn.data.convert import refuse_to_overwrite
-    from msrn.data.split import groups_by_name, read_groups, split_manifest, split_report
+    from msrn.data.groups import groups_by_name, read_groups
+    from msrn.data.split import split_manifest, split_report
 
     parts = _parts(args.get("parts", "train=0.8,val=0.2"))
     folder = Path(args.out)
@@ -149,11 +150,11 @@ def _split(args: Namespace, settings: Settings) -> int:
 def _check(args: Namespace, settings: Settings) -> int:
     from rich.console import Console
 
-    from msrn.data.check import check_data
-    from msrn.data.check_report import check_json, check_text, groups_text, write_text
+    from msrn.data.audit.check import check_data
+    from msrn.data.audit.hashes import MAX_BITS, NEAR_BITS, require_imagehash
+    from msrn.data.audit.mend import changes_text, mended_files, write_mended
+    from msrn.data.audit.report import check_json, check_text, groups_text, write_text
     from msrn.data.convert import refuse_to_overwrite
-    from msrn.data.hashes import MAX_BITS, NEAR_BITS, require_imagehash
-    from msrn.data.mend import changes_text, mended_files, write_mended
     from msrn.engine.tracking import progress_bar
 
     force, near = args.get("force", False), args.get("near")
@@ -195,9 +196,9 @@ def _check(args: Namespace, settings: Settings) -> int:
 
 
 def _show(args: Namespace, settings: Settings) -> int:
-    from msrn.data.check_report import write_text
+    from msrn.data.audit.report import write_text
+    from msrn.data.audit.show import show_data
     from msrn.data.convert import refuse_to_overwrite
-    from msrn.data.show import show_data
 
     out = Path(args.out)
     refuse_to_overwrite([out], force=args.get("force", False))

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msrn.data.scene_backdrops import GROUNDS
-from msrn.data.scene_clutter import CLUTTER
-from msrn.data.scene_pen import Pen
-from msrn.data.scene_shapes import LABELLED
-from msrn.data.scenes import LABELS, SCENES, Layer, draw_scene, read_scenes, visible, write_scenes
+from msrn.data.scenes import LABELS, draw_scene, write_scenes
+from msrn.data.scenes.backdrops import GROUNDS
+from msrn.data.scenes.clutter import CLUTTER
+from msrn.data.scenes.compose import SCENES, Layer, visible
+from msrn.data.scenes.pen import Pen
+from msrn.data.scenes.shapes import LABELLED
+from msrn.data.tables import read_table
 from msrn.errors import DataError
+from msrn.labels.space import LabelSpace
 
 COUNTS = {"train": 5, "val": 2, "test": 3}
 
@@ -192,7 +195,7 @@ def test_numbers_out_of_bounds_are_refused(tmp_path: Path, wrong: dict[str, int]
 
 
 def test_a_written_set_reads_back_with_all_labels_in_order(folder: Path):
-    manifest = read_scenes(folder, "test")
+    manifest = read_table(folder / "test.csv", LabelSpace.read(folder / "labels.txt"))
     assert tuple(manifest.labels) == LABELS
     assert [record.image for record in manifest.records] == [row["image"] for row in rows(folder, "test")]
     assert [set(record.positives) for record in manifest.records] == [

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msrn.data import show
+from msrn.data.audit import show
+from msrn.data.audit.figures import graph_figure, heat_figure, labels_per_picture, seriate, size_figure
+from msrn.data.audit.show import show_data
 from msrn.data.records import Manifest, Record
-from msrn.data.show import show_data
-from msrn.data.show_figures import graph_figure, heat_figure, labels_per_picture, seriate, size_figure
 from msrn.data.tables import read_table
 from msrn.errors import LabelError
 from msrn.labels.graph import conditional, cooccurrence, label_graph

@@ -9,8 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
-from msrn.data.findings import Finding, finding
-from msrn.data.hashes import joined
+from msrn.data.audit.findings import Finding, finding
+from msrn.data.groups import joined
 from msrn.data.records import Manifest
 
 __all__ = ["alike_names", "label_findings", "nearly_alike_names"]

@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import msrn.data.check as check_module
-import msrn.data.probe as probe_module
-from msrn.data.check import Check, check_data, contradictions, split_rank
-from msrn.data.check_labels import alike_names, nearly_alike_names
-from msrn.data.check_report import check_json, check_text, groups_text, printable
+import msrn.data.audit.check as check_module
+import msrn.data.audit.probe as probe_module
+from msrn.data.audit.check import Check, check_data, contradictions, split_rank
+from msrn.data.audit.findings import CODES
+from msrn.data.audit.label_names import alike_names, nearly_alike_names
+from msrn.data.audit.mend import changes_text, mend, mended_files, write_mended
+from msrn.data.audit.probe import picture_size, probe, probe_all
+from msrn.data.audit.report import check_json, check_text, groups_text, printable
 from msrn.data.convert import convert
-from msrn.data.findings import CODES
-from msrn.data.mend import changes_text, mend, mended_files, write_mended
-from msrn.data.probe import picture_size, probe, probe_all
+from msrn.data.groups import read_groups
 from msrn.data.records import Manifest, Record
 from msrn.data.shards import read_shards
-from msrn.data.split import read_groups, split_manifest
+from msrn.data.split import split_manifest
 from msrn.errors import DataError, Problem
 from msrn.labels.space import LabelSpace
 
@@ -454,7 +455,7 @@ def test_json_has_the_form_that_the_guide_tells(spoilt: tuple[Manifest, Manifest
 
 
 def test_the_guide_tells_every_code_with_its_severity() -> None:
-    guide = (Path(__file__).parents[2] / "docs/guides/check-your-data.md").read_text()
+    guide = (Path(__file__).parents[3] / "docs/guides/check-your-data.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", guide, re.MULTILINE)
     assert rows == [(code, kind.severity) for code, kind in CODES.items()]
     assert [kind.severity for kind in CODES.values()] == sorted(

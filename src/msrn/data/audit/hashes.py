@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,10 +23,8 @@ __all__ = [
     "MAX_BITS",
     "NEAR_BITS",
     "Fingerprint",
-    "equal_groups",
     "fingerprint",
     "imagehash_is_there",
-    "joined",
     "near_pairs",
     "pixel_digest",
     "require_imagehash",
@@ -81,15 +79,6 @@ def require_imagehash() -> Any:
     return imagehash
 
 
-def equal_groups(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Positions that hold equal keys, two or more each, in order; None equals nothing."""
-    found: dict[Hashable, list[int]] = {}
-    for index, key in enumerate(keys):
-        if key is not None:
-            found.setdefault(key, []).append(index)
-    return [group for group in found.values() if len(group) > 1]
-
-
 def near_pairs(fingerprints: Sequence[Fingerprint], *, bits: int = NEAR_BITS) -> npt.NDArray[np.intp]:
     """All pairs of pictures that look nearly the same.
 
@@ -135,26 +124,3 @@ def _pairs_of_equals(keys: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray
                 np.arange(start, len(members))[None] > np.arange(start, start + len(block))[:, None]
             )
             yield block[row], members[start:][column]
-
-
-def joined(count: int, groups: Iterable[Iterable[int]]) -> list[list[int]]:
-    """Groups that share a position become one; those of two or more, in order of their first position.
-
-    Args:
-        count: number of positions.
-        groups: of positions; a group of one or none does nothing.
-    """
-    leader = list(range(count))
-
-    def find(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
-
-    for group in groups:
-        first, *rest = [int(index) for index in group]
-        for index in rest:
-            one, other = sorted((find(first), find(index)))
-            leader[other] = one
-    return equal_groups([find(index) for index in range(count)])

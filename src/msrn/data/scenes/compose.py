@@ -1,4 +1,4 @@
-"""How does one get a labelled set of pictures out of nothing? Draws scenes whose labels are plain English words.
+"""What is seen in a drawn scene, and where does it stand?
 
 A scene has a kind (a beach, a night, a street...), which decides the background and how likely each label is: boats
 come with fish, stars with the moon, and the sun never with either. Things stand at very different sizes,
@@ -8,45 +8,27 @@ taken out of the picture, so a label is true exactly when its thing can be seen.
 
 from __future__ import annotations
 
-import csv
-import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops
 
-from msrn.data.records import Manifest
-from msrn.data.scene_backdrops import backdrop, finish, rainfall, texture
-from msrn.data.scene_clutter import CLUTTER
-from msrn.data.scene_pen import Colour, Pen, Thing
-from msrn.data.scene_shapes import LABELLED
-from msrn.errors import DataError
+from msrn.data.scenes.backdrops import backdrop, finish, rainfall, texture
+from msrn.data.scenes.clutter import CLUTTER
+from msrn.data.scenes.pen import Colour, Pen, Thing
+from msrn.data.scenes.shapes import LABELLED
 
-__all__ = ["LABELS", "draw_scene", "read_scenes", "write_scenes"]
+__all__ = ["LABELS", "SCENES", "Layer", "Scene", "draw_scene", "visible"]
 
 LABELS: tuple[str, ...] = tuple(LABELLED)
 """The labels, in the order of their columns. Each is one word of GloVe."""
-
-EDITION = 1
-"""Of the drawings: raised whenever the same seed gives another picture, so that old folders are drawn again."""
 
 STRAY = 0.02
 """Chance that a label a kind of scene does not know appears all the same."""
 
 MIN_SEEN, MIN_PIXELS = 0.5, 0.003
 """A thing stays if this share of it, and this share of the picture, can be seen."""
-
-MIN_SIZE = 32
-"""Pixels: things in smaller pictures could not be told apart."""
-
-STAMP = "scenes.json"
 
 
 @dataclass(frozen=True)
@@ -155,67 +137,6 @@ def draw_scene(seed: int | tuple[int, ...], size: int = 192) -> tuple[Image.Imag
     return finish(picture, rng), tuple(label for label in LABELS if label in labels)
 
 
-def write_scenes(
-    folder: Path,
-    *,
-    train: int,
-    val: int,
-    test: int,
-    size: int = 192,
-    seed: int = 0,
-    workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Draw a data set into a folder, or leave the folder as it is if it already holds just that.
-
-    Written: ``images/<split>/000000.jpg``; ``train.csv``, ``val.csv``, ``test.csv`` with columns ``image`` (path from
-    here) and ``labels`` (joined by ``|``); ``labels.txt``; ``scenes.json``, the settings. The folder appears at once,
-    complete. A folder of scenes drawn with other settings is replaced. Picture ``i`` of split ``s`` grows from
-    ``(seed, s, i)``: no two are alike, and a larger set begins with the pictures of a smaller one.
-
-    Args:
-        train, val, test: pictures in each split.
-        size: side of the pictures, pixels.
-        workers: processes that draw.
-        progress: called with pictures done and pictures in all.
-
-    Raises:
-        DataError: the folder holds something else than scenes, or a number is out of bounds.
-    """
-    folder = Path(folder)
-    counts = {"train": train, "val": val, "test": test}
-    if size < MIN_SIZE or min(*counts.values(), seed) < 0:
-        raise DataError(
-            f"expected at least {MIN_SIZE} pixels and no negative number, got size {size}, seed {seed} and {counts}",
-            where=str(folder),
-            hint="mend size, seed, train, val or test",
-        )
-    stamp = {"edition": EDITION, "size": size, "seed": seed, **counts}
-    if _holds(folder, stamp):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        fresh = Path(scratch) / "scenes"
-        _draw_all(fresh, counts, size=size, seed=seed, workers=workers, progress=progress)
-        (fresh / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
-        (fresh / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.replace(Path(scratch) / "replaced")
-        fresh.replace(folder)
-
-
-def read_scenes(root: Path, split: str) -> Manifest:
-    """The ``train``, ``val`` or ``test`` pictures that ``write_scenes`` drew into ``root``.
-
-    Raises:
-        DataError: a file of the set is missing or broken.
-    """
-    from msrn.data.tables import read_table
-    from msrn.labels.space import LabelSpace
-
-    return read_table(Path(root) / f"{split}.csv", labels=LabelSpace.read(Path(root) / "labels.txt"))
-
-
 # Things: which, where, how large, in what pose, and how much of them is seen.
 
 
@@ -302,60 +223,3 @@ def _textured(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
     light = np.linspace(1.1, 0.86, len(pixels), dtype=np.float32)[:, None]
     pixels[..., :3] *= (light + 0.06 * texture("patch", pixels.shape[:2], rng))[..., None]
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-# Files.
-
-
-def _draw_all(
-    folder: Path,
-    counts: Mapping[str, int],
-    *,
-    size: int,
-    seed: int,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    for split in counts:
-        (folder / "images" / split).mkdir(parents=True)
-    jobs = [(split, index) for split, count in counts.items() for index in range(count)]
-    draw = partial(_draw_one, folder, size, seed, tuple(counts))
-    rows: list[tuple[str, str]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext() as pool:
-        for row in pool.map(draw, jobs, chunksize=16) if pool else map(draw, jobs):
-            rows.append(row)
-            if progress is not None:
-                progress(len(rows), len(jobs))
-    for split in counts:
-        lines = [row for row, (of, _) in zip(rows, jobs, strict=True) if of == split]
-        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([("image", "labels"), *lines])
-
-
-def _draw_one(folder: Path, size: int, seed: int, splits: tuple[str, ...], job: tuple[str, int]) -> tuple[str, str]:
-    split, index = job
-    picture, labels = draw_scene((seed, splits.index(split), index), size)
-    name = f"images/{split}/{index:06d}.jpg"
-    picture.save(folder / name, quality=90)
-    return name, "|".join(labels)
-
-
-def _holds(folder: Path, stamp: Mapping[str, int]) -> bool:
-    """Whether the folder is the set wanted; raises if replacing it would destroy something else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    try:
-        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or found.keys() != stamp.keys():
-        raise DataError(
-            "expected no folder, an empty one, or a set of drawn scenes; found something else",
-            where=str(folder),
-            hint="choose another folder, or move this one away",
-        )
-    images = folder / "images"
-    return found == stamp and all(
-        (folder / f"{split}.csv").is_file() and sum(1 for _ in (images / split).glob("*.jpg")) == stamp[split]
-        for split in ("train", "val", "test")
-    )

@@ -1,6 +1,6 @@
 """What is in a data set, at a glance? One HTML page that needs no other file: numbers, figures and samples.
 
-The figures are drawn by ``show.html``, which escapes every name; their geometry is made in ``show_figures``.
+The figures are drawn by ``show.html``, which escapes every name; their geometry is made in ``figures``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from msrn.data.check import in_order
-from msrn.data.probe import picture_size
+from msrn.data.audit.check import in_order
+from msrn.data.audit.figures import graph_figure, heat_figure, labels_per_picture, size_figure
+from msrn.data.audit.probe import picture_size
 from msrn.data.records import DIFFICULT, POSITIVE, Manifest
-from msrn.data.show_figures import graph_figure, heat_figure, labels_per_picture, size_figure
 from msrn.data.transforms import open_image
 from msrn.errors import DataError
 from msrn.labels.graph import conditional, cooccurrence, threshold
@@ -100,7 +100,7 @@ def show_data(
         "samples": samples,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = (resources.files("msrn.data") / "show.html").read_text(encoding="utf-8")
+    template = (resources.files("msrn.data.audit") / "show.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(page)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from msrn.data.audit.hashes import Fingerprint, fingerprint, pixel_digest
 from msrn.data.containers import open_file
-from msrn.data.hashes import Fingerprint, fingerprint, pixel_digest
 from msrn.data.transforms import KINDS, open_image
 from msrn.errors import DataError
 

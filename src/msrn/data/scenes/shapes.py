@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msrn.data.scene_pen import FUR, GLASS, LEAF, SKIN, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
+from msrn.data.scenes.pen import FUR, GLASS, LEAF, SKIN, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
 
 # Points and colours read as tables: kept in few lines.
 # fmt: off

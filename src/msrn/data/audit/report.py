@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from msrn.data.check import Check
-from msrn.data.findings import CODES, Finding
+from msrn.data.audit.check import Check
+from msrn.data.audit.findings import CODES, Finding
 
 __all__ = ["check_json", "check_text", "groups_text", "printable", "write_text"]
 

@@ -14,10 +14,11 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from msrn.data.check_labels import label_findings
-from msrn.data.findings import CODES, Finding, Picture, finding
-from msrn.data.hashes import NEAR_BITS, equal_groups, imagehash_is_there, joined, near_pairs
-from msrn.data.probe import Probe, probe_all
+from msrn.data.audit.findings import CODES, Finding, Picture, finding
+from msrn.data.audit.hashes import NEAR_BITS, imagehash_is_there, near_pairs
+from msrn.data.audit.label_names import label_findings
+from msrn.data.audit.probe import Probe, probe_all
+from msrn.data.groups import equal_groups, joined
 from msrn.data.records import Manifest, Record
 from msrn.errors import Problem
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import msrn.data.hashes as hashes
-from msrn.data.hashes import MAX_DIFFERENCE, Fingerprint, equal_groups, fingerprint, joined, near_pairs, pixel_digest
+import msrn.data.audit.hashes as hashes
+from msrn.data.audit.hashes import MAX_DIFFERENCE, Fingerprint, fingerprint, near_pairs, pixel_digest
+from msrn.data.groups import equal_groups, joined
 from msrn.errors import DependencyError
 
 

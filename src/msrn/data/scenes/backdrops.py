@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from msrn.data.scene_pen import VIVID, Colour, shade
+from msrn.data.scenes.pen import VIVID, Colour, shade
 
 __all__ = ["GROUNDS", "backdrop", "finish", "rainfall", "texture"]
 

@@ -1,13 +1,13 @@
 """What else is in drawn scenes? Things that are no label, many of them like one: a kite like a bird, a lamp like a sun.
 
-Drawn as in ``scene_shapes``.
+Drawn as in ``shapes``.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from msrn.data.scene_pen import GLASS, LEAF, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
+from msrn.data.scenes.pen import GLASS, LEAF, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
 
 # Points and colours read as tables: kept in few lines.
 # fmt: off

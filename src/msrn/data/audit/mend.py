@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from msrn.data.check import Check, contradictions, in_order
-from msrn.data.check_report import printable, write_text
+from msrn.data.audit.check import Check, contradictions, in_order
+from msrn.data.audit.findings import Picture
+from msrn.data.audit.report import printable, write_text
 from msrn.data.convert import refuse_to_overwrite
-from msrn.data.findings import Picture
 from msrn.data.records import Manifest, Record
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
