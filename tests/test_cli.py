@@ -6,11 +6,13 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -368,3 +370,57 @@ def test_settings_of_labels_that_do_not_fit_are_explained(
     capsys: Capture, scenes: Path, flags: list[str], said: str
 ) -> None:
     assert said in wrong(capsys, "labels", "--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", *flags)
+
+
+def test_labels_tells_in_json_the_edges_that_it_writes(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", "--labels.threshold=0.3"]
+    assert main(["labels", *data, "--json", f"--edges={tmp_path / 'edges.json'}"]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert err == f"{tmp_path / 'edges.json'}\n"
+    assert told["edges"] == json.loads((tmp_path / "edges.json").read_text()) != []
+    assert told["threshold"] == 0.3
+    assert [row["label"] for row in told["labels"]] == sorted((scenes / "labels.txt").read_text().split("\n")[:-1])
+
+
+def test_a_picture_that_is_there_is_kept_and_nothing_else_is_written(
+    capsys: Capture, scenes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "graph.svg").write_text("mine")
+    files = [f"--draw={tmp_path / 'graph.svg'}", f"--edges={tmp_path / 'edges.csv'}"]
+    err = wrong(capsys, "labels", "--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", *files)
+    assert str(tmp_path / "graph.svg") in err
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"graph.svg": "mine"}
+
+
+@pytest.mark.parametrize(("direction", "edges"), [("directed", 1), ("symmetric", 2)])
+def test_published_counts_make_the_graph_when_they_are_asked_for(
+    capsys: Capture, scenes: Path, tmp_path: Path, direction: str, edges: int
+) -> None:
+    names = sorted((scenes / "labels.txt").read_text().split("\n")[:-1])
+    counts = np.zeros((len(names), len(names)))
+    counts[0, 1] = counts[1, 0] = 30
+    np.savez(tmp_path / "counts.npz", counts=counts, totals=[40, 300, *[1] * (len(names) - 2)], labels=names)
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}", f"--labels.direction={direction}"]
+    published = ["--labels.graph=published", f"--labels.graph_file={tmp_path / 'counts.npz'}"]
+    assert main(["labels", "graph", *data, *published]) == 0
+    out = capsys.readouterr().out
+    assert f"(published counts of {tmp_path / 'counts.npz'})" in out
+    found = re.findall(r"^  (\S+) +-> (\S+) +([\d.]+)$", out, re.MULTILINE)
+    assert found == [(names[0], names[1], "0.75"), (names[1], names[0], "0.75")][:edges]
+
+
+def test_labels_of_a_bundle_of_before_are_shown_with_what_is_not_known(
+    capsys: Capture, tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run / "bundle", tmp_path / "bundle")
+    file = tmp_path / "bundle" / "bundle.json"
+    facts = json.loads(file.read_text())
+    del facts["label_side"]
+    file.write_text(json.dumps(facts))
+    assert main(["labels", f"--bundle={tmp_path / 'bundle'}"]) == 0
+    out, _ = capsys.readouterr()
+    assert "do not say how strong" in out
+    assert "groups learnt" in out
+    rows = out.split("\n\n")[1].splitlines()[1:]
+    assert [row.split()[:4] for row in rows] == [[name, "-", "-", "-"] for name in facts["labels"]]

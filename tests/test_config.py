@@ -149,3 +149,24 @@ def test_settings_of_a_run_from_before_labels_had_aliases_still_load() -> None:
     for name in ("aliases", "template", "graph_file", "direction", "smoothing"):
         del tree["labels"][name]
     assert load_settings(tree) == load_settings(preset("tiny"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"template": "a photo"}, r"template must hold \{\} once, for the label's name, got 'a photo'"),
+        ({"template": "{} or {}"}, r"template must hold \{\} once"),
+        ({"graph_file": "edges.csv"}, "graph_file goes with graph file or published, got graph cooccurrence"),
+        ({"graph": "file"}, "graph_file goes with graph file or published, got graph file and graph_file ''"),
+        ({"graph": "published"}, "graph_file goes with graph file or published"),
+        ({"graph": "identity", "graph_file": "edges.csv"}, "graph_file goes with graph file or published"),
+        ({"graph": "file", "graph_file": "edges.csv", "smoothing": 2}, "smoothing is for graphs that are counted"),
+        ({"smoothing": -0.1}, r"labels\.smoothing: .*greater than or equal to 0"),
+        ({"smoothing": float("inf")}, r"labels\.smoothing"),
+        ({"direction": "both"}, r"labels\.direction: .*'directed' or 'symmetric'"),
+        ({"aliases": {"sofa": " "}}, "an alias must be a text, sofa has none"),
+    ],
+)
+def test_settings_of_labels_that_contradict_each_other_are_told(labels: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_settings({"labels": labels})

@@ -89,6 +89,19 @@ def test_what_is_held_out_for_validation_is_not_counted(tiny: Tiny, scenes: Path
     assert found.graph.totals.tolist() == found.totals.tolist()
 
 
+def test_what_is_unknown_counts_for_no_label(tiny: Tiny, scenes: Path, tmp_path: Path) -> None:
+    rows = ["1?0", "?1?", "110", "0?1", "11?"]
+    lines = [",".join([f"images/train/{number:06}.jpg", *row]) for number, row in enumerate(rows)]
+    (tmp_path / "train.csv").write_text("\n".join(["image,sea,boat,sun", *lines]) + "\n")
+    data = {"format": "table", "root": str(scenes), "train": str(tmp_path / "train.csv"), "val": "none", "test": ""}
+    found = label_page(tiny("unused", data=data))
+    assert dict(zip(found.labels, found.totals.tolist(), strict=True)) == {"sea": 3, "boat": 3, "sun": 1}
+    assert dict(((a, b), weight) for a, b, weight in found.graph.edges()) == {
+        ("sea", "boat"): 1.0,  # of the three with sea, the first says nothing of boat
+        ("boat", "sea"): 1.0,
+    }
+
+
 def test_vectors_without_meaning_have_no_neighbours(tiny: Tiny) -> None:
     for source in ("random", "onehot"):
         found = label_page(tiny("unused", labels={"vectors": source}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 from msrn.errors import ConfigError, ShapeError
 from msrn.labels.draw import draw_graph, write_figure
@@ -29,12 +31,17 @@ def texts(figure: Figure) -> dict[str, tuple[float, float]]:
     return {text.get_text(): text.get_position() for text in figure.axes[0].texts}
 
 
+def names_in(svg: Path) -> list[str]:
+    """The texts of a picture, as a search finds them."""
+    return re.findall(r">\s*([^<>]+?)\s*</text>", svg.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("size", [3, 12, 40, 120])
 def test_every_label_is_named_once_and_every_edge_is_drawn(size: int, tmp_path: Path) -> None:
     drawn = graph(size, share=2 / size)
     figure = draw_graph(drawn, totals=np.arange(size))
     write_figure(figure, tmp_path / "graph.svg")
-    said = re.findall(r">\s*([^<>]+?)\s*</text>", (tmp_path / "graph.svg").read_text(encoding="utf-8"))
+    said = names_in(tmp_path / "graph.svg")
     assert all(said.count(name) == 1 for name in drawn.labels)
     shapes = [part for part in figure.axes[0].collections if isinstance(part, PolyCollection)]
     assert sum(len(part.get_paths()) for part in shapes) == len(drawn.edges())
@@ -55,12 +62,47 @@ def test_a_label_has_the_colour_of_the_group_of_its_largest_share() -> None:
     key = {name for name in texts(figure) if name.startswith("group ")}
     best = shares.argmax(axis=1)
     assert key == {f"group {group + 1}" for group in set(best.tolist())}
-    linked = sum(name not in drawn.isolated for name in drawn.labels)
-    faces = [patch.get_facecolor() for patch in figure.axes[0].patches if patch.get_zorder() == 3]
-    assert len(faces) == 12
-    counts = np.bincount(best[:linked], minlength=3)  # the last two have no edge
-    seen = sorted(faces[:linked].count(face) for face in set(faces[:linked]))
-    assert seen == sorted(counts[counts > 0].tolist())
+    dots = [patch for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+
+    def colour(place: tuple[float, float]) -> tuple[float, ...]:
+        """Of the dot beside a text; one without an edge is a ring."""
+        dot = min(dots, key=lambda dot: math.dist(dot.center, place))
+        face = tuple(dot.get_facecolor())
+        return tuple(dot.get_edgecolor()) if face == (1, 1, 1, 1) else face
+
+    places = texts(figure)
+    for column, name in enumerate(drawn.labels):
+        assert colour(places[name]) == colour(places[f"group {best[column] + 1}"])
+    assert len({colour(places[name]) for name in key}) == len(key) > 1
+
+
+def test_names_stand_once_and_letter_by_letter_in_the_middle_around_it_and_below(tmp_path: Path) -> None:
+    """A name between dollars would be a formula to matplotlib."""
+    names = LabelSpace([f"$x_{number}$" for number in range(10)])
+    weights = np.zeros((10, 10))
+    weights[:9, 4] = 0.8
+    figure = draw_graph(graph_of(weights, labels=names), totals=np.ones(10), title="$t_1$")
+    assert math.hypot(*texts(figure)[names[4]]) < 0.5 < math.hypot(*texts(figure)[names[0]])
+    write_figure(figure, tmp_path / "graph.svg")
+    said = names_in(tmp_path / "graph.svg")
+    assert [said.count(name) for name in (*names, "$t_1$")] == [1] * 11
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_an_edge_is_wide_where_it_starts(start: int) -> None:
+    weights = np.zeros((2, 2))
+    weights[start, 1 - start] = 0.9
+    names = LabelSpace(["one", "two"])
+    figure = draw_graph(graph_of(weights, labels=names), totals=np.ones(2))
+    (edge,) = [part for part in figure.axes[0].collections if isinstance(part, PolyCollection)]
+    outline = edge.get_paths()[0].vertices[:-1]  # there along one side, back along the other
+    one, other = outline[: len(outline) // 2], outline[len(outline) // 2 :][::-1]
+    wide = np.hypot(*(one - other).T)
+    widest, thinnest = (((one + other) / 2)[place] for place in (wide.argmax(), wide.argmin()))
+    places = texts(figure)
+    assert wide.max() > 3 * wide.min()
+    assert min(names, key=lambda name: math.dist(places[name], widest)) == names[start]
+    assert min(names, key=lambda name: math.dist(places[name], thinnest)) == names[1 - start]
 
 
 def test_the_area_of_a_label_grows_with_its_pictures() -> None:
@@ -71,7 +113,7 @@ def test_the_area_of_a_label_grows_with_its_pictures() -> None:
     assert (radii[1] - least) / (radii[0] - least) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("names", [["a", "$x_1$", "<b> & c"], ["猫", "naïve", "\\frac{a}"], ["x" * 300, "y\tz", "-"]])
+@pytest.mark.parametrize("names", [["a", "$x_1$", "<b> & c"], ["猫", "naïve", "\\frac{a}"], ["x" * 300, "y\tz", "_"]])
 def test_any_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
     drawn = graph_of([[0, 1, 0], [0, 0, 0], [0, 0, 0]], labels=LabelSpace(names))
     for suffix in ("svg", "png", "pdf"):
@@ -83,8 +125,9 @@ def test_any_name_can_be_drawn(names: list[str], tmp_path: Path) -> None:
 def test_a_graph_without_edges_and_one_of_many_labels_can_be_drawn(size: int) -> None:
     names = LabelSpace([f"label {number}" for number in range(size)])
     assert set(names) < texts(draw_graph(identity_graph(names), totals=np.zeros(size))).keys()
-    dense = graph_of(np.ones((size, size)), labels=names)
-    assert set(names) < texts(draw_graph(dense, totals=np.zeros(size))).keys()
+    apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    joined = graph_of((apart < 8).astype(float), labels=names)  # with each of its fourteen neighbours in a row
+    assert set(names) < texts(draw_graph(joined, totals=np.zeros(size))).keys()
 
 
 def test_the_same_graph_gives_the_same_file(tmp_path: Path) -> None:

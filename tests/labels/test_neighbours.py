@@ -49,13 +49,30 @@ def test_nearest_words_are_those_of_the_highest_cosine(
     table: WordTable, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
     monkeypatch.setattr(neighbours, "_WORDS_AT_A_TIME", at_a_time)
-    without = [{WORDS[row], WORDS[row + 1]} if row % 2 else set() for row in range(7)]
+    nearest = [sorted(range(30), key=lambda number: -cosine(vector, TABLE[number])) for vector in VECTORS]
+    without = [{WORDS[number] for number in nearest[row][:2]} if row % 2 else set() for row in range(7)]
     found = nearest_words(table, VECTORS, without=without, count=4, among=30)
     for row, near in enumerate(found):
         allowed = [number for number in range(30) if WORDS[number] not in without[row]]
         best = sorted(((cosine(VECTORS[row], TABLE[number]), WORDS[number]) for number in allowed), reverse=True)[:4]
         assert [name for name, _ in near] == [name for _, name in best]
         assert [value for _, value in near] == pytest.approx([value for value, _ in best], abs=1e-5)
+
+
+def test_no_more_words_are_told_than_there_are(table: WordTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_WORDS_AT_A_TIME", 4)
+    found = nearest_words(table, VECTORS[:2], without=[{"word0", "no such word"}, WORDS[:9]], count=50, among=9)
+    assert {name for name, _ in found[0]} == set(WORDS[1:9])
+    assert [value for _, value in found[0]] == sorted((value for _, value in found[0]), reverse=True)
+    assert found[1] == []
+
+
+def test_zeros_among_words_or_vectors_have_cosine_zero_with_everything(tmp_path: Path) -> None:
+    (tmp_path / "glove.txt").write_text("nothing 0 0\ncat 1 0\ndog 0 2\n")
+    found = nearest_words(open_words(tmp_path / "glove.txt"), [[-3, 0.1], [0, 0]], without=[set(), set()])
+    assert [name for name, _ in found[0]] == ["dog", "nothing", "cat"]
+    assert found[0][1][1] == 0
+    assert sorted(found[1]) == [("cat", 0.0), ("dog", 0.0), ("nothing", 0.0)]
 
 
 def test_a_vector_of_zeros_is_near_to_nothing() -> None:

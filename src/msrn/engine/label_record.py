@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, NonNegativeInt
 
 from msrn.engine.checkpoint import bundle_folder, read_bundle
 from msrn.errors import BundleError, LabelError, ShapeError
@@ -37,6 +38,32 @@ class LearntLabels:
     assignment: np.ndarray
     pictures: int
     source: str
+
+
+class _VectorRecord(BaseModel):
+    source: str
+    labels: list[Resolved]
+
+
+class _GraphRecord(BaseModel):
+    source: str
+    threshold: float
+    edges: list[tuple[str, str, float]]
+    totals: list[NonNegativeInt]
+
+
+class _Record(BaseModel):
+    """``label_side`` of ``bundle.json``."""
+
+    vectors: _VectorRecord
+    graph: _GraphRecord
+
+
+class _TrainData(BaseModel):
+    """What is read of ``train_data`` in ``bundle.json``."""
+
+    images: NonNegativeInt = 0
+    source: str = ""
 
 
 def label_record(vectors: WordVectors, graph: LabelGraph) -> dict[str, Any]:
@@ -70,38 +97,38 @@ def read_learnt_labels(folder: str | Path) -> LearntLabels:
     with torch.no_grad():
         assignment = semantics().assignment.numpy()
     values = semantics.label_vectors.numpy()
-    train = bundle.facts.get("train_data", {})
-    record = bundle.facts.get("label_side")
     settings = bundle.settings.labels
-    if record is None:
-        vectors = WordVectors(values, settings.vectors, ())
-        weights = (semantics.adjacency.numpy().T > 0).astype(np.float64)  # row i of the adjacency is what calls for i
-        np.fill_diagonal(weights, 0)
-        graph = graph_of(weights, labels=bundle.labels, source="the bundle's weights, which do not say how strong")
-    else:
-        try:
-            vectors, graph = _read_back(record, bundle.labels, values)
-        except (KeyError, TypeError, ValueError, LabelError, ShapeError) as error:
-            raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
-    return LearntLabels(
-        bundle.labels, vectors, graph, assignment, int(train.get("images", 0)), str(train.get("source", ""))
-    )
+    try:
+        train = _TrainData.model_validate(bundle.facts.get("train_data", {}))
+        if "label_side" in bundle.facts:
+            record = _Record.model_validate(bundle.facts["label_side"])
+            vectors, graph = _read_back(record, bundle.labels, values, reweight=settings.reweight)
+        else:
+            vectors = WordVectors(values, settings.vectors, ())
+            weights = (semantics.adjacency.numpy().T > 0).astype(np.float64)  # row i of the adjacency: what calls for i
+            np.fill_diagonal(weights, 0)
+            told = "the bundle's weights, which do not say how strong"
+            graph = graph_of(weights, labels=bundle.labels, reweight=settings.reweight, source=told)
+    except (KeyError, ValueError, LabelError, ShapeError) as error:
+        raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
+    return LearntLabels(bundle.labels, vectors, graph, assignment, train.images, train.source)
 
 
-def _read_back(record: dict[str, Any], labels: LabelSpace, values: np.ndarray) -> tuple[WordVectors, LabelGraph]:
-    found = {row["label"]: row for row in record["vectors"]["labels"]}
-    texts = ("words", "missing", "pieces")
-    resolved = tuple(Resolved(**found[name] | {key: tuple(found[name][key]) for key in texts}) for name in labels)
-    graph = record["graph"]
+def _read_back(
+    record: _Record, labels: LabelSpace, values: np.ndarray, *, reweight: float
+) -> tuple[WordVectors, LabelGraph]:
+    found = {row.label: row for row in record.vectors.labels}
+    resolved = tuple(found[name] for name in labels)
     weights = np.zeros((len(labels), len(labels)))
-    for source, target, weight in graph["edges"]:
+    for source, target, weight in record.graph.edges:
         weights[labels.column(source), labels.column(target)] = weight
-    if len(graph["totals"]) != len(labels):
+    if len(record.graph.totals) != len(labels):
         raise ValueError("its label graph does not fit its labels")
-    return WordVectors(values, str(record["vectors"]["source"]), resolved), graph_of(
+    return WordVectors(values, record.vectors.source, resolved), graph_of(
         weights,
         labels=labels,
-        threshold=float(graph["threshold"]),
-        totals=graph["totals"],
-        source=str(graph["source"]),
+        threshold=record.graph.threshold,
+        reweight=reweight,
+        totals=record.graph.totals,
+        source=record.graph.source,
     )
