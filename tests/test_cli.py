@@ -424,3 +424,31 @@ def test_labels_of_a_bundle_of_before_are_shown_with_what_is_not_known(
     assert "groups learnt" in out
     rows = out.split("\n\n")[1].splitlines()[1:]
     assert [row.split()[:4] for row in rows] == [[name, "-", "-", "-"] for name in facts["labels"]]
+
+
+def test_labels_writes_nothing_if_one_of_its_files_can_be_no_such_thing(
+    capsys: Capture, scenes: Path, tmp_path: Path
+) -> None:
+    data = ["--preset=tiny", "--data.format=scenes", f"--data.root={scenes}"]
+    files = [f"--edges={tmp_path / 'edges.csv'}", f"--draw={tmp_path / 'graph.bmp'}"]
+    assert "ends in .svg, .png or .pdf, got" in wrong(capsys, "labels", *data, *files)
+    files = [f"--edges={tmp_path / 'edges'}", f"--draw={tmp_path / 'graph.svg'}"]
+    assert "ends in .csv, .tsv, .json or .npz, got" in wrong(capsys, "labels", *data, *files)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_calls_its_graph_symmetric_only_if_it_was_made_so(
+    capsys: Capture, scenes: Path, tmp_path: Path
+) -> None:
+    """One edge each way: the kept edges alone do not say by which rule they were kept."""
+    for number in range(8):
+        (tmp_path / f"{number}.jpg").write_bytes((scenes / "images" / "train" / f"{number:06}.jpg").read_bytes())
+    rows = [f"{number}.jpg,{'sea|boat' if number < 6 else 'sun'}" for number in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,labels", *rows, ""]))
+    for direction, told in (("directed", "also show B ("), ("symmetric", "also show B, or the reverse (")):
+        flags = [f"--data.train={tmp_path / 't.csv'}", "--data.val=none", f"--labels.direction={direction}"]
+        folder = tmp_path / direction
+        assert main(["train", "--preset=tiny", *flags, "--optim.epochs=1", f"--run.folder={folder}"]) == 0
+        capsys.readouterr()
+        assert main(["labels", "graph", f"--bundle={folder}"]) == 0
+        assert told in capsys.readouterr().out

@@ -169,7 +169,13 @@ def _labels(args: Namespace) -> int:
         return _print_config(settings)
     from msrn.data.convert import refuse_to_overwrite
     from msrn.engine.describe import graph_text, label_page, names_text, page_json, write_page_files
+    from msrn.labels.draw import FIGURE_SUFFIXES
+    from msrn.labels.graph_files import EDGE_SUFFIXES
 
+    for flag, known in (("draw", FIGURE_SUFFIXES), ("edges", EDGE_SUFFIXES)):
+        if args.get(flag) and Path(args[flag]).suffix.lower() not in known:
+            told = f"expected a file that ends in {', '.join(known[:-1])} or {known[-1]}, got {args[flag]!r}"
+            raise ConfigError(told, f"--{flag}")
     refuse_to_overwrite(files, force=args.get("force", False))
     page = label_page(settings, bundle=bundle)
     write_page_files(page, draw=args.get("draw"), edges=args.get("edges"))

@@ -48,6 +48,7 @@ class _VectorRecord(BaseModel):
 class _GraphRecord(BaseModel):
     source: str
     threshold: float
+    symmetric: bool
     edges: list[tuple[str, str, float]]
     totals: list[NonNegativeInt]
 
@@ -76,6 +77,7 @@ def label_record(vectors: WordVectors, graph: LabelGraph) -> dict[str, Any]:
         "graph": {
             "source": graph.source,
             "threshold": graph.threshold,
+            "symmetric": graph.symmetric,
             "edges": [list(edge) for edge in graph.edges()],
             "totals": [int(total) for total in graph.totals],
         },
@@ -129,6 +131,7 @@ def _read_back(
         labels=labels,
         threshold=record.graph.threshold,
         reweight=reweight,
+        symmetric=record.graph.symmetric,
         totals=record.graph.totals,
         source=record.graph.source,
     )

@@ -16,7 +16,7 @@ from msrn.data.records import NEGATIVE, POSITIVE, Manifest
 from msrn.data.split import split_manifest
 from msrn.data.transforms import Preprocessing
 from msrn.errors import ConfigError, DataError
-from msrn.labels.graph import LabelGraph, cooccurrence, graph_of, identity_graph, label_graph, symmetric
+from msrn.labels.graph import LabelGraph, cooccurrence, graph_of, identity_graph, label_graph
 from msrn.labels.graph_files import read_edges, read_published
 from msrn.labels.space import LabelSpace
 from msrn.labels.vectors import WordVectors, word_vectors
@@ -150,8 +150,8 @@ def _graph(train: Manifest, settings: LabelSettings) -> LabelGraph:
     threshold, reweight = settings.threshold, settings.reweight
     if settings.graph == "file":
         weights = read_edges(path, labels)
-        weights = symmetric(weights) if both else weights
-        return graph_of(weights, labels=labels, threshold=threshold, reweight=reweight, source=f"edges of {path}")
+        source = f"edges of {path}"
+        return graph_of(weights, labels=labels, threshold=threshold, reweight=reweight, symmetric=both, source=source)
     if settings.graph == "published":
         counts, totals = read_published(path, labels, order=LabelSpace(PUBLISHED_ORDER))
         source = f"published counts of {path}"

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-__all__ = ["draw_graph", "write_figure"]
+__all__ = ["FIGURE_SUFFIXES", "draw_graph", "write_figure"]
+
+FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     file = Path(path)
     form = file.suffix.lower().removeprefix(".")
-    if form not in {"svg", "png", "pdf"}:
+    if f".{form}" not in FIGURE_SUFFIXES:
         raise ConfigError(f"expected a picture as .svg, .png or .pdf, got {file.name!r}", "--draw", "graph.svg")
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")

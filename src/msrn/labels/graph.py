@@ -204,7 +204,7 @@ class LabelGraph:
     Fields: weights ``(L, L)`` float64, ``P(j | i)`` or what a file gave for i -> j; threshold in (0, 1]; reweight >= 0;
     before ``(L, L)`` float32, the reweighted graph with identity; adjacency ``(L, L)`` float32, the same normalised,
     for the network; counts ``(L, L)`` and totals ``(L,)`` as given, zeros for a graph that was not counted; source, in
-    words.
+    words; symmetric, whether labels were joined both ways when one of the two calls for the other.
     """
 
     labels: LabelSpace
@@ -216,6 +216,7 @@ class LabelGraph:
     counts: npt.NDArray[Any] = field(repr=False)
     totals: npt.NDArray[Any] = field(repr=False)
     source: str = ""
+    symmetric: bool = False
 
     @property
     def isolated(self) -> tuple[str, ...]:
@@ -232,8 +233,7 @@ class LabelGraph:
         """What joins A to B, in words."""
         if not self.totals.any():
             return f"weight {self.threshold:g} or more"
-        both = self.weights.any() and np.array_equal(self.weights, self.weights.T)
-        reverse = ", or the reverse" if both else ""
+        reverse = ", or the reverse" if self.symmetric else ""
         return f"at least {100 * self.threshold:.3g} % of the pictures with A also show B{reverse}"
 
     def edges(self) -> list[tuple[str, str, float]]:
@@ -293,10 +293,11 @@ def label_graph(
     else:
         weights = conditional(pairs, divisor)
     return graph_of(
-        _symmetric(weights) if symmetric else weights,
+        weights,
         labels=labels,
         threshold=threshold,
         reweight=reweight,
+        symmetric=symmetric,
         counts=pairs,
         totals=shown,
         source=source,
@@ -309,6 +310,7 @@ def graph_of(
     labels: LabelSpace | None = None,
     threshold: float = 0.4,
     reweight: float = 0.25,
+    symmetric: bool = False,
     counts: npt.ArrayLike | None = None,
     totals: npt.ArrayLike | None = None,
     source: str = "",
@@ -326,6 +328,8 @@ def graph_of(
         raise ShapeError(f"weights must be (L, L), got {strengths.shape}")
     if not np.isfinite(strengths).all() or (strengths < 0).any():
         raise LabelError("weights of edges must be finite and at least 0")
+    if symmetric:
+        strengths = _symmetric(strengths)
     size = len(strengths)
     if labels is None:
         labels = LabelSpace(str(column) for column in range(size))
@@ -337,7 +341,9 @@ def graph_of(
     shown = np.zeros(size, np.int64) if totals is None else np.array(totals)
     for array in (strengths, single, double, pairs, shown):
         array.setflags(write=False)
-    graph = LabelGraph(labels, strengths, float(threshold), float(reweight), single, double, pairs, shown, source)
+    graph = LabelGraph(
+        labels, strengths, float(threshold), float(reweight), single, double, pairs, shown, source, symmetric
+    )
     if alone := graph.isolated:
         log.warning(
             "%d of %d labels have no edge in the label graph at threshold %g, so only their word vectors speak for "

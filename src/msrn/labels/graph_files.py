@@ -23,11 +23,12 @@ from msrn.errors import LabelError, MsrnError, Problem
 from msrn.labels.graph import LabelGraph
 from msrn.labels.space import LabelSpace
 
-__all__ = ["read_edges", "read_published", "write_edges"]
+__all__ = ["EDGE_SUFFIXES", "read_edges", "read_published", "write_edges"]
 
 Row = tuple[str, Any, Any, Any]
 """Where an edge stands, from, to, weight."""
 
+EDGE_SUFFIXES = (".csv", ".tsv", ".json", ".npz")
 _FORMS = "expected .csv or .tsv (from,to[,weight]), .json (a list of such edges) or .npz (labels, weights)"
 
 
@@ -46,10 +47,10 @@ def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[
     """
     file = Path(path)
     suffix = file.suffix.lower()
+    if suffix not in EDGE_SUFFIXES:
+        raise LabelError(f"a file of edges cannot be {suffix or 'without a suffix'}", str(file), _FORMS)
     if suffix == ".npz":
         return _matrix(file, labels)
-    if suffix not in {".csv", ".tsv", ".json"}:
-        raise LabelError(f"a file of edges cannot be {suffix or 'without a suffix'}", str(file), _FORMS)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
