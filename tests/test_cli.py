@@ -18,7 +18,9 @@ import yaml
 
 from msrn.cli import COMMANDS, main
 from msrn.config import load_settings, preset, preset_names
+from msrn.engine.checkpoint import read_bundle
 from msrn.errors import ConfigError
+from msrn.inference.predictor import Predictor
 
 Capture = pytest.CaptureFixture[str]
 
@@ -244,6 +246,26 @@ def test_labels_ends_with_the_weights_of_both_heads(capsys: Capture, scenes: Pat
     }
     told = {name: f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k" for name, count in weights.items()}
     assert out[-1] == f"head: {head}, {told[head]} weights; --model.head {other} has {told[other]}"
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "few"),
+    [(1, [], True), (8, [], True), (9, [], False), (0, [], False), (1, ["--optimize"], False)],
+)
+def test_predict_of_a_few_pictures_does_not_wait_for_the_fused_kernel(
+    tiny_run: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, count: int, options: list[str], few: bool
+) -> None:
+    folder = scenes / "images" / "test"
+    asked: list[bool] = []
+
+    def load(cls: type[Predictor], bundle: str, **told: Any) -> Predictor:
+        asked.append(told["few"])
+        return cls(read_bundle(bundle), few=told["few"])
+
+    monkeypatch.setattr(Predictor, "load", classmethod(load))
+    files = [str(path) for path in sorted(folder.iterdir())[:count]] or [str(folder)]
+    assert main(["predict", str(tiny_run), *files, *options]) == 0
+    assert asked == [few]
 
 
 def test_predict_without_any_picture_says_so(capsys: Capture, tiny_run: Path, tmp_path: Path) -> None:

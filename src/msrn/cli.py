@@ -139,14 +139,18 @@ def _evaluate(args: Namespace) -> int:
 
 
 def _predict(args: Namespace) -> int:
+    from msrn.data.containers import is_container
     from msrn.inference.predictor import Predictor
     from msrn.inference.write import write_predictions
 
+    many = len(args.files) > 8 or any(Path(file).is_dir() or is_container(file) for file in args.files)
+    optimize = args.get("optimize", False)
     predictor = Predictor.load(
         args.bundle,
         device=args.get("device", "auto"),
         threshold=args.get("threshold"),
-        optimize=args.get("optimize", False),
+        optimize=optimize,
+        few=not many and not optimize,
     )
     predictions = predictor.predict(args.files, batch_size=args.get("batch_size", 32), workers=args.get("workers", 2))
     done, broken = write_predictions(

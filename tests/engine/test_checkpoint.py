@@ -30,6 +30,16 @@ def edit(bundle: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_reading_a_bundle_draws_no_random_weights(tiny_run: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    model = read_bundle(tiny_run, fold=False).model
+    assert torch.equal(torch.get_rng_state(), before)
+    file = load_file(tiny_run / "bundle" / "model.safetensors")
+    assert model.state_dict().keys() == file.keys()
+    assert all(torch.equal(value, file[name]) for name, value in model.state_dict().items())
+
+
 def test_a_bundle_comes_back_as_it_was_written(tiny_run: Path, tmp_path: Path, tiny: Callable[..., Settings]) -> None:
     first = read_bundle(tiny_run, fold=False)
     write_bundle(

@@ -19,6 +19,7 @@ from msrn.engine.checkpoint import read_bundle
 from msrn.errors import BundleError, ConfigError, DataError
 from msrn.inference.predictor import Picture, Prediction, Predictor, pictures_in
 from msrn.inference.sheet import contact_sheet
+from msrn.ops import semantic_attention
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,22 @@ def test_a_prediction_ranks_every_label_by_the_networks_probability(
     assert found.labels == tuple(name for name, value in found.ranked if value > limits[name])
     assert found.source == str(picture)
     assert found.error is None
+
+
+def test_a_predictor_for_few_pictures_leaves_the_fused_kernel_out(
+    predictor: Predictor, tiny_run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sorted(folder.iterdir())[:4]
+    expected = [dict(prediction.ranked) for prediction in predictor.predict(pictures)]
+    asked: list[str] = []
+    load = semantic_attention._loaded
+    monkeypatch.setattr(semantic_attention, "_loaded", lambda form: asked.append(form) or load(form))
+    few = [dict(prediction.ranked) for prediction in Predictor.load(tiny_run, few=True).predict(pictures)]
+    assert not asked
+    for found, wanted in zip(few, expected, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-6)
+    list(Predictor.load(tiny_run).predict(pictures))
+    assert asked  # so that the first half of this test can fail
 
 
 def test_every_door_gives_the_same_probabilities(predictor: Predictor, picture: Path) -> None:

@@ -22,7 +22,7 @@ from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError
 from msrn.labels.space import LabelSpace
 from msrn.models import Tagger, build_model
-from msrn.models.weights import load_matching
+from msrn.models.weights import NoRandomInit, load_matching
 
 __all__ = [
     "Bundle",
@@ -127,12 +127,13 @@ def read_bundle(folder: str | Path, *, fold: bool = True) -> Bundle:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
     build = settings.model.model_copy(update={"weights": "none", "checkpoint": ""})
     count = len(labels)
-    model = build_model(
-        build,
-        label_vectors=state.get("semantics.label_vectors", torch.zeros(count, 1)),
-        adjacency=state.get("semantics.adjacency", torch.zeros(count, count)),
-        image_size=preprocessing.size,
-    )
+    with NoRandomInit():
+        model = build_model(
+            build,
+            label_vectors=state.get("semantics.label_vectors", torch.zeros(count, 1)),
+            adjacency=state.get("semantics.adjacency", torch.zeros(count, count)),
+            image_size=preprocessing.size,
+        )
     load_matching(model, state, where=str(folder / "model.safetensors"))
     model.eval().requires_grad_(False)
     if fold:

@@ -21,6 +21,7 @@ from msrn.engine.checkpoint import Bundle, read_bundle
 from msrn.errors import ConfigError, DataError
 from msrn.inference.optimize import Optimization, optimize
 from msrn.labels.space import LabelSpace
+from msrn.models.msrn import MSRN
 
 __all__ = ["IMAGE_SUFFIXES", "Picture", "Prediction", "Predictor", "pictures_in"]
 
@@ -59,6 +60,8 @@ class Predictor:
         optimize: choose the fastest form of the network by running all of them on the first batch that comes (or the
             first picture). On random input before that, neither the time nor the probabilities would be those of use.
             It takes the time of up to 250 pictures, once; the bounds of ``inference.optimize`` are kept.
+        few: a handful of pictures will come, in a process that then ends. The fused kernel, whose loading takes half a
+            second and saves it on some ten pictures, is left out; probabilities change by a rounding, 1e-6 at most.
 
     Example:
         >>> predictor = Predictor.load("runs/voc/bundle")           # doctest: +SKIP
@@ -70,7 +73,13 @@ class Predictor:
     """What ``optimize`` has measured and chosen, once a picture has come."""
 
     def __init__(
-        self, bundle: Bundle, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        threshold: float | None = None,
+        optimize: bool = False,
+        few: bool = False,
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"expected a threshold between 0 and 1, got {threshold}", "threshold")
@@ -82,6 +91,8 @@ class Predictor:
         self.labels: LabelSpace = bundle.labels
         self.thresholds = np.asarray(bundle.thresholds if threshold is None else [threshold] * len(bundle.labels))
         self.facts = bundle.facts
+        if few and isinstance(bundle.model, MSRN):
+            bundle.model.attention = "chunked"
         self._model: nn.Module = bundle.model.to(self.device).to(memory_format=torch.channels_last)
         self._undecided = bundle.model if optimize else None
         self._deciding = Lock()
@@ -90,14 +101,20 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        threshold: float | None = None,
+        optimize: bool = False,
+        few: bool = False,
     ) -> Predictor:
         """A predictor from a bundle's folder, or from a run folder that holds one.
 
         Raises:
             BundleError: as ``read_bundle``. ConfigError: as the class.
         """
-        return cls(read_bundle(folder), device=device, threshold=threshold, optimize=optimize)
+        return cls(read_bundle(folder), device=device, threshold=threshold, optimize=optimize, few=few)
 
     def __call__(self, picture: Picture) -> Prediction:
         """One picture: a path, encoded bytes, a PIL image, or an ``(H, W, 3)`` or ``(H, W)`` uint8 array.

@@ -26,7 +26,7 @@ from msrn.errors import ConfigError, ShapeError
 from msrn.models.backbone import FeatureTaps
 from msrn.models.semantics import FoldedSemantics, LabelSemantics
 from msrn.models.tagger import ModelOutput, Tagger
-from msrn.ops.semantic_attention import semantic_attention
+from msrn.ops.semantic_attention import Form, semantic_attention
 
 __all__ = ["MSRN", "FlattenHead", "PerLabelHead"]
 
@@ -48,6 +48,8 @@ class MSRN(Tagger):
     """
 
     semantics: LabelSemantics | FoldedSemantics
+    attention: Form = "auto"
+    """Which implementation of semantic attention runs."""
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class MSRN(Tagger):
         """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``."""
         semantics = self.semantics()
         vectors = semantics.vectors  # (K, D)
-        pooled = [semantic_attention(features, vectors) for features in self.project(self.features(image))]
+        taps = self.project(self.features(image))
+        pooled = [semantic_attention(features, vectors, form=self.attention) for features in taps]
         logits = self.head(torch.cat(pooled, dim=-1), semantics.assignment)  # (B, K, T D) to (B, L)
         return ModelOutput(logits, {"group": self.group_loss_weight * semantics.group_loss()})
 
