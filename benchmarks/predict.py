@@ -125,6 +125,7 @@ def shares(bundle: Path, pictures: list[Path], batch: int) -> dict[str, float]:
 
 
 COLD = """
+from msrn.__main__ import collect_garbage_seldom; collect_garbage_seldom()
 import time; began = time.perf_counter()
 def done(name, marks=[]):
     marks.append((name, time.perf_counter())); return marks
@@ -139,7 +140,7 @@ print(json.dumps({name: times[n + 1] - times[n] for n, (name, _) in enumerate(ma
 """
 
 
-def cold(bundle: Path, picture: Path, runs: int = 5) -> list[dict[str, Any]]:
+def cold(bundle: Path, picture: Path, runs: int = 11) -> list[dict[str, Any]]:
     """``msrn predict`` of one picture from the start of the process, and where such a process spends its time."""
     command = [str(Path(sys.executable).with_name("msrn")), "predict", str(bundle), str(picture), "--device", "cpu"]
     times = side_by_side({"cold": lambda: subprocess.run(command, check=True, capture_output=True)}, runs=runs)["cold"]

@@ -66,3 +66,22 @@ print(before - resident())
 """
     given_back = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert (given_back < 2**20) is kept
+
+
+def test_garbage_is_looked_for_late_at_first_and_then_oftener() -> None:
+    code = """
+import gc
+from msrn.__main__ import collect_garbage_seldom
+ran = []
+collect_garbage_seldom()
+gc.callbacks.append(lambda phase, facts: phase == "start" and ran.append(len(kept)))
+kept = []
+for _ in range(1_500_000):
+    kept.append([])
+print(ran[0], len(ran), gc.get_threshold()[0])
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    first, times, threshold = map(int, told.split())
+    assert 800_000 < first <= 1_000_000
+    assert times > 3
+    assert threshold == 100_000

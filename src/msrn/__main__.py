@@ -18,8 +18,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names and numbers of malloc.h
 def run() -> NoReturn:
     """Run the command line and end the process with its exit code."""
     keep_freed_memory()
-    # Imports make a million objects and no garbage; looking for some every 700 objects takes a second of a cold start.
-    gc.set_threshold(100_000, 50, 50)
+    collect_garbage_seldom()
     try:
         code = main()
     except SystemExit as end:  # --help and --version
@@ -30,6 +29,16 @@ def run() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def collect_garbage_seldom() -> None:
+    """Look for garbage first after a million objects, then after every hundred thousand.
+
+    The million are those of imports, and none of them is garbage; looking for some after every 700, as Python does,
+    takes more than a second of a cold start.
+    """
+    gc.set_threshold(1_000_000, 50, 50)
+    gc.callbacks.append(lambda _phase, _facts: gc.set_threshold(100_000, 50, 50))
 
 
 def keep_freed_memory() -> None:
