@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 
 from msrn import errors
-from msrn.errors import MAX_SHOWN, ConfigError, DataError, MsrnError, Problem, ShapeError, WeightsError, did_you_mean
+from msrn.errors import (
+    MAX_SHOWN,
+    ConfigError,
+    DataError,
+    MsrnError,
+    Problem,
+    ShapeError,
+    WeightsError,
+    did_you_mean,
+    reason,
+)
 
 
 def test_an_error_reads_what_where_and_what_to_do() -> None:
@@ -61,6 +72,14 @@ def test_every_kind_of_error_is_one_of_ours_and_is_drawn_in_the_tree() -> None:
     for kind in kinds:
         assert issubclass(kind, MsrnError)
         assert kind.__name__ in errors.__doc__
+
+
+def test_the_reason_of_a_system_error_is_its_words_alone(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"\[Errno 2\]") as raised:
+        (tmp_path / "gone").read_text()
+    assert reason(raised.value) == "No such file or directory"
+    assert reason(OSError("a truncated file")) == "a truncated file"
+    assert reason(ValueError("no number")) == "no number"
 
 
 def test_the_nearest_name_is_offered_and_a_far_one_is_not() -> None:

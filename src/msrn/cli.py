@@ -233,7 +233,10 @@ def _told(error: Exception, arguments: Sequence[str]) -> MsrnError:
     text = re.sub(
         r"\d+ validation errors? for \S+; |\s*\[type=[^]]*\]|For further information visit \S+ ?", "", "; ".join(lines)
     )
-    text = text.replace("typing.Literal", "one of ").replace('":; ', '": ').replace("; Got value", "; got")
+    text = text.replace("a typing.Literal", "one of ").replace('":; ', '": ').replace(". Got value", "; got")
+    if section := re.match(r'(?:Parser key )?"(\S+)": Unable to load config \'(.*?)\';', text):
+        told = f"expected a YAML file of settings, or one of them by name (--{section[1]}.NAME), got {section[2]}"
+        return ConfigError(told, f"--{section[1]}", f"see msrn {command} --help")
     return ConfigError(
         text.removeprefix("Parser key "), "command line", near or f"see msrn {command} --help".replace("  ", " ")
     )

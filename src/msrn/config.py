@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from msrn.errors import ConfigError, Problem, did_you_mean
+from msrn.errors import ConfigError, Problem, did_you_mean, reason
 
 __all__ = ["Settings", "load_settings", "merge", "preset", "preset_names", "read_yaml"]
 
@@ -313,7 +313,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read settings: {error}", where=str(path), hint="expected a YAML file") from error
+        raise ConfigError(f"cannot read settings: {reason(error)}", str(path), "expected a YAML file") from error
     if not isinstance(tree, dict):
         raise ConfigError("expected sections such as data: and model:", where=str(path), hint="see --print_config")
     return tree
@@ -326,8 +326,7 @@ def _read_aliases(path: str) -> dict[str, str]:
     try:
         tree = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot read the aliases of {path}: {told}") from error
+        raise ValueError(f"cannot read the aliases of {path}: {reason(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):
         raise ValueError(f"expected lines such as 'tvmonitor: tv monitor' in {path}")
     return tree

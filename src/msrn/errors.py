@@ -32,6 +32,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "did_you_mean",
+    "reason",
 ]
 
 MAX_SHOWN = 50
@@ -117,6 +118,11 @@ class DependencyError(MsrnError):
 
 class TrainingError(MsrnError):
     """Training cannot go on."""
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, without the number and the path that the system's errors put around it."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

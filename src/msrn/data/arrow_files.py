@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msrn.errors import DataError, DependencyError
+from msrn.errors import DataError, DependencyError, reason
 
 __all__ = ["Columns", "cells", "columns_of", "picture_cells", "read_cell"]
 
@@ -138,10 +138,8 @@ def _source(path: str | Path) -> Any:
         # Mapped, so that processes that fork share no position in the file.
         return pyarrow.parquet.ParquetFile(path, memory_map=True) if _is_parquet(path) else _mapped(*stamp)
     except (pyarrow.ArrowException, OSError) as error:
-        told = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(
-            f"cannot read the {'parquet' if _is_parquet(path) else 'arrow'} file: {told}", str(path)
-        ) from error
+        kind = "parquet" if _is_parquet(path) else "arrow"
+        raise DataError(f"cannot read the {kind} file: {reason(error)}", str(path)) from error
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from PIL import Image
 from msrn.data.records import Manifest
 from msrn.data.store import ArrayStore, key_of
 from msrn.data.transforms import open_image
-from msrn.errors import DataError
+from msrn.errors import DataError, reason
 
 __all__ = ["PictureCache", "content_keys"]
 
@@ -76,7 +76,7 @@ def content_keys(manifest: Manifest, made_by: str, *, workers: int = 2) -> Seque
             picture = manifest.picture(index)
             return key_of(made_by, picture if isinstance(picture, bytes) else picture.read_bytes())
         except OSError as error:
-            return DataError(f"the picture cannot be read: {error.strerror or error}", str(manifest.path(index)))
+            return DataError(f"the picture cannot be read: {reason(error)}", str(manifest.path(index)))
         except DataError as error:
             return error
 

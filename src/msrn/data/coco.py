@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msrn.data.records import Manifest, Record, folder_of_images, missing_images, outside_images, repeated_images
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["read_coco"]
@@ -108,7 +108,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_lean)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the annotations: {error}", str(path)) from error
+        raise DataError(f"cannot read the annotations: {reason(error)}", str(path)) from error
     except json.JSONDecodeError as error:
         raise DataError(f"the annotations are no JSON: {error.msg}", f"{path}, line {error.lineno}") from error
     except ValueError as error:  # a number of thousands of digits

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from msrn.data import arrow_files
-from msrn.errors import DataError, Problem
+from msrn.errors import DataError, Problem, reason
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -160,7 +160,7 @@ def tar_members(path: str | Path) -> dict[str, tuple[int, int]]:
     try:
         stamp = os.stat(path)
     except OSError as error:
-        raise DataError(f"cannot read the tar file: {error.strerror}", str(path), "check the path") from error
+        raise DataError(f"cannot read the tar file: {reason(error)}", str(path), "check the path") from error
     return _tar_members(str(path), stamp.st_mtime_ns, stamp.st_size)
 
 

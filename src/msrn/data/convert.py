@@ -23,7 +23,7 @@ from msrn.data.containers import IMAGE_SUFFIXES
 from msrn.data.records import DIFFICULT, UNKNOWN, Manifest
 from msrn.data.shards import CLASS_NAMES, read_shards
 from msrn.data.tables import read_table
-from msrn.errors import DataError, MsrnError
+from msrn.errors import DataError, MsrnError, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["FORMS", "convert", "refuse_to_overwrite"]
@@ -211,7 +211,7 @@ def _add(tar: tarfile.TarFile, manifest: Manifest, index: int, *, every: bool) -
     try:
         content = picture if isinstance(picture, bytes) else picture.read_bytes()
     except OSError as error:
-        raise DataError(f"the picture cannot be read: {error.strerror}", str(picture)) from error
+        raise DataError(f"the picture cannot be read: {reason(error)}", str(picture)) from error
     suffix = os.path.splitext(image)[1].lower()
     said = {"name": image, **_states(manifest, index, every=every)}
     for name, data in (

@@ -23,7 +23,7 @@ from msrn.data.containers import IMAGE_SUFFIXES
 from msrn.data.records import Manifest, Record
 from msrn.data.rows import Row, manifest_of_rows, split_tags
 from msrn.data.tables import read_table
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["read_folders", "read_textfiles"]
@@ -156,7 +156,7 @@ def _pictures_of(folder: Path, problems: list[Problem]) -> list[tuple[str, os.st
             try:
                 found.append((entry.name, entry.stat()))
             except OSError as error:
-                problems.append(Problem(f"cannot read the picture: {error.strerror}", entry.path, "a broken link?"))
+                problems.append(Problem(f"cannot read the picture: {reason(error)}", entry.path, "a broken link?"))
     return found
 
 
@@ -185,7 +185,7 @@ def _tags(path: Path, delimiter: str, problems: list[Problem]) -> list[str] | No
             raise ValueError(f"expected at most {MAX_TEXT_BYTES:,} bytes of tags")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        problems.append(Problem(f"cannot read the tags: {error}", str(path), "expected a text file in UTF-8"))
+        problems.append(Problem(f"cannot read the tags: {reason(error)}", str(path), "expected a text file in UTF-8"))
         return None
     if any(_BOXES.fullmatch(line.strip()) for line in text.split("\n")):
         problems.append(Problem("expected tags, got the numbers and boxes of the YOLO format", str(path)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msrn.data.records import Manifest, Record, folder_of_images, missing_images, outside_images, repeated_images
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["CONCEPTS", "read_nuswide"]
@@ -188,7 +188,7 @@ def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -
         reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
         lines = [(f"{path}, line {reader.line_num}", cells) for cells in reader if cells]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the csv: {error}", str(path), "expected text in UTF-8") from error
+        raise DataError(f"cannot read the csv: {reason(error)}", str(path), "expected text in UTF-8") from error
     except csv.Error as error:
         raise DataError(f"expected CSV: {error}", str(path), "is a quotation mark left open?") from error
     header = [cell.strip() for cell in lines[0][1]] if lines else []
@@ -277,7 +277,7 @@ def _lines(path: Path, problems: list[Problem]) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(f"cannot read the file: {error}", str(path), "expected text in UTF-8"))
+        problems.append(Problem(f"cannot read the file: {reason(error)}", str(path), "expected text in UTF-8"))
         return []
     while lines and not lines[-1].strip():
         lines.pop()

@@ -16,7 +16,7 @@ from msrn.data.containers import find_containers
 from msrn.data.records import Manifest
 from msrn.data.rows import LABEL_COLUMNS, Row, class_names, manifest_of_rows, pick_column
 from msrn.data.tables import IMAGE_COLUMNS
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["parquet_files", "read_parquet"]
@@ -38,7 +38,7 @@ def parquet_files(root: str | Path, split: str) -> list[Path]:
                 # Other files of the folder may be caches of rows as they once were.
                 return [folder / Path(entry["filename"]).name for entry in said["_data_files"]]
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"the saved data set cannot be read: {error}", str(state)) from error
+                raise DataError(f"the saved data set cannot be read: {reason(error)}", str(state)) from error
     return find_containers(root, split, (".parquet", ".arrow"))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from msrn.data.containers import inside, read_inside
-from msrn.errors import DataError, LabelError, Problem
+from msrn.errors import DataError, LabelError, Problem, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = [
@@ -154,7 +154,8 @@ class Manifest:
             # Not splitlines(): it also breaks at characters that a name may hold (U+0085, U+2028).
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the manifest: {error}", str(path), "write one with Manifest.write") from error
+            hint = "write one with Manifest.write"
+            raise DataError(f"cannot read the manifest: {reason(error)}", str(path), hint) from error
         try:
             header = json.loads(lines[0])
             labels = LabelSpace(header["labels"])

@@ -18,7 +18,7 @@ from typing import Any
 from msrn.data.containers import IMAGE_SUFFIXES, tar_members
 from msrn.data.records import Manifest
 from msrn.data.rows import LABEL_COLUMNS, Row, class_names, manifest_of_rows, pick_column, split_tags
-from msrn.errors import DataError, Problem
+from msrn.errors import DataError, Problem, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["CLASS_NAMES", "read_shards"]
@@ -158,7 +158,7 @@ def _said(path: Path, member: str, kind: str, delimiter: str, where: str, proble
                 raise ValueError(f"expected a JSON object, got {type(cells).__name__}")
             return cells
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(Problem(f"cannot read the labels: {error}", where))
+        problems.append(Problem(f"cannot read the labels: {reason(error)}", where))
         return {}
     if kind == "cls":
         text = text.strip()

@@ -13,7 +13,7 @@ from pathlib import Path
 from msrn.data.containers import IMAGE_SUFFIXES
 from msrn.data.records import Manifest, missing_images
 from msrn.data.rows import Row, manifest_of_rows, pick_column
-from msrn.errors import DataError, Problem
+from msrn.errors import DataError, Problem, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["IMAGE_COLUMNS", "read_rows", "read_table"]
@@ -72,9 +72,8 @@ def read_rows(path: Path, folder: Path) -> tuple[list[str], list[Row]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        told = error.strerror if isinstance(error, OSError) else error
         hint = "expected a CSV, TSV or JSONL file in UTF-8"
-        raise DataError(f"cannot read the table: {told}", str(path), hint) from error
+        raise DataError(f"cannot read the table: {reason(error)}", str(path), hint) from error
     if path.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
         return _json_rows(path, text)
     return _delimited_rows(path, text, folder)

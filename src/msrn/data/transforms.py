@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from msrn.data.containers import open_file
-from msrn.errors import DataError
+from msrn.errors import DataError, reason
 
 __all__ = ["MAX_PIXELS", "MultiScaleCrop", "Preprocessing", "eval_transform", "open_image", "train_transform"]
 
@@ -85,7 +85,7 @@ def open_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"expected at most {max_pixels:,} pixels: {error}", where, SMALLER) from error
     except OSError as error:
-        raise DataError(f"the picture cannot be read: {error.strerror or error}", where, REPLACE) from error
+        raise DataError(f"the picture cannot be read: {reason(error)}", where, REPLACE) from error
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
         raise DataError(f"the picture cannot be read: {error}", where, REPLACE) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.parsers.expat import ErrorString
 
 from msrn.data.records import Manifest, Record, missing_images, outside_images
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["read_voc"]
@@ -167,7 +167,7 @@ def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
         problems.append(Problem(message, f"{path}, line {error.position[0]}"))
         return []
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(f"cannot read the annotation: {error}", str(path)))
+        problems.append(Problem(f"cannot read the annotation: {reason(error)}", str(path)))
         return []
     objects = []
     for entry in tree.iter("object"):
@@ -186,7 +186,7 @@ def _lines(path: Path, problems: list[Problem]) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(f"cannot read the list: {error}", str(path), "expected text in UTF-8"))
+        problems.append(Problem(f"cannot read the list: {reason(error)}", str(path), "expected text in UTF-8"))
         return []
 
 

@@ -18,7 +18,7 @@ from msrn.engine.checkpoint import bundle_folder, read_facts
 from msrn.engine.cost import Part, Use, cost_of
 from msrn.engine.ledger import BETWEEN
 from msrn.engine.task import read_labels_and_train
-from msrn.errors import BundleError, ConfigError, DataError, LabelError
+from msrn.errors import BundleError, ConfigError, DataError, LabelError, reason
 from msrn.labels.space import LabelSpace
 from msrn.labels.vectors import vector_width
 
@@ -157,7 +157,8 @@ def _bundle_labels(bundle: str | Path) -> tuple[int, int]:
         with safe_open(path, "pt") as weights:
             return len(labels), weights.get_slice(name).get_shape()[1] if name in list(weights.keys()) else 1
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"cannot read the weights: {error}", str(path), "copy the whole folder again") from error
+        hint = "copy the whole folder again"
+        raise BundleError(f"cannot read the weights: {reason(error)}", str(path), hint) from error
 
 
 # ---- text

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from msrn.errors import LabelError, MsrnError, Problem
+from msrn.errors import LabelError, MsrnError, Problem, reason
 from msrn.labels.graph import LabelGraph
 from msrn.labels.space import LabelSpace
 
@@ -54,7 +54,7 @@ def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise LabelError(f"cannot read the edges: {error.strerror or error}", str(file), _FORMS) from error
+        raise LabelError(f"cannot read the edges: {reason(error)}", str(file), _FORMS) from error
     except UnicodeDecodeError as error:
         raise LabelError(f"the edges are not UTF-8 text (byte {error.start:,})", str(file), "save as UTF-8") from error
     rows = _json_rows(text, file) if suffix == ".json" else _table_rows(text, file, "\t" if suffix == ".tsv" else ",")
@@ -228,7 +228,7 @@ def _arrays(file: Path, needed: tuple[str, ...], what: str) -> dict[str, npt.NDA
             arrays = {name: archive[name] for name in archive.files if name in {*needed, "labels"}}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
         raise LabelError(
-            f"cannot read the {what}: {error}", str(file), f"expected an .npz: {', '.join(needed)}"
+            f"cannot read the {what}: {reason(error)}", str(file), f"expected an .npz: {', '.join(needed)}"
         ) from error
     if missing := [name for name in needed if name not in arrays]:
         raise LabelError(f"expected the arrays {', '.join(needed)}; missing: {', '.join(missing)}", str(file))

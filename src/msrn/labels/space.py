@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from msrn.errors import LabelError, MsrnError, Problem, did_you_mean
+from msrn.errors import LabelError, MsrnError, Problem, did_you_mean, reason
 
 __all__ = ["LabelSpace"]
 
@@ -116,7 +116,7 @@ class LabelSpace:
         try:
             text = file.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise LabelError(f"cannot read the label file: {error.strerror or error}", where=str(file)) from error
+            raise LabelError(f"cannot read the label file: {reason(error)}", where=str(file)) from error
         except UnicodeDecodeError as error:
             raise LabelError(
                 f"the label file is not UTF-8 text (byte {error.start:,})", str(file), "save it as UTF-8"

@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from msrn.errors import DependencyError, LabelError, Problem, did_you_mean
+from msrn.errors import DependencyError, LabelError, Problem, did_you_mean, reason
 
 __all__ = ["SOURCES", "Floats", "WordTable", "open_words"]
 
@@ -140,7 +140,8 @@ def _npz_file(path: Path) -> WordTable:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             entries: dict[str, npt.NDArray[Any]] = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise LabelError(f"cannot read the word vectors: {error}", where, "save names as texts, not objects") from error
+        hint = "save names as texts, not objects"
+        raise LabelError(f"cannot read the word vectors: {reason(error)}", where, hint) from error
     key = next((key for key in ("labels", "names", "words") if key in entries), None)
     if key is None or "vectors" not in entries:
         raise LabelError(
