@@ -47,6 +47,15 @@ def test_every_label_is_named_once_and_every_edge_is_drawn(size: int, tmp_path: 
     assert sum(len(part.get_paths()) for part in shapes) == len(drawn.edges())
 
 
+@pytest.mark.parametrize("title", ["VOC 2007", "w" + "/some folder with a name" * 20 + "/train"])
+def test_a_title_stays_within_the_figure_by_its_end(title: str) -> None:
+    figure = draw_graph(graph(), totals=np.ones(12), title=title)
+    (drawn,) = [text for text in figure.axes[0].texts if text.get_text().endswith(title[-8:])]
+    figure.canvas.draw()
+    assert drawn.get_window_extent().x1 < figure.bbox.x1
+    assert (drawn.get_text() == title) is (len(title) < 20)
+
+
 def test_labels_without_any_edge_stand_below_the_others() -> None:
     drawn = graph()
     places = texts(draw_graph(drawn, totals=np.ones(12)))

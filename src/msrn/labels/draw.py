@@ -111,6 +111,8 @@ def draw_graph(
             axes, [(names[c], _GREY if best is None else colours[c]) for c in alone], -up - 0.45, width, columns
         )
     left = -width / 2 + 0.25
+    most = int((width - 0.5) / (14 / 72 * 0.62))  # letters; of a long title, such as a path, the end says more
+    title = title if len(title) <= most else f"…{title[1 - most :]}"
     axes.text(left, top - 0.35, title or "Label graph", parse_math=False, fontsize=14, color=_INK, weight="bold")
     said = f"{_several(size, 'label')}, {_several(int(links.sum()), 'edge')} A to B: {graph.rule}"
     axes.text(left, top - 0.6, said, fontsize=9.5, color=_GREY)
