@@ -7,11 +7,15 @@ import importlib
 import importlib.util
 import logging
 import multiprocessing
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -270,7 +274,7 @@ def child_process(_: object) -> tuple[list[list[float]], int]:
     """What another process computes, on two threads, and how many compiled kernels it found on disk."""
     torch.set_num_threads(2)
     output = fused_attention(*draw(2, 784, 84, 8)[:2])
-    return output.flatten(1).tolist(), sum(cpu_kernel._forward_rows.stats.cache_hits.values())
+    return output.flatten(1).tolist(), cpu_kernel._forward.cache_hits
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns of every fork beside threads
@@ -366,8 +370,37 @@ def test_a_disabled_compiler_refuses_the_kernel(monkeypatch: pytest.MonkeyPatch)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-def test_a_function_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
-    namespace: dict[str, object] = {}
-    exec("def double(a):\n    return a + a", namespace)  # numba has nowhere to keep code that comes from no file
-    double = cpu_kernel._compiled("float32(float32)")(namespace["double"])
-    assert double(2.0) == 4.0
+def test_a_kernel_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
+    namespace: dict[str, object] = {"numba": numba, "np": np}
+    code = "def double(address):\n    numbers = numba.carray(address, (3,), np.int64)\n    numbers *= 2"
+    exec(code, namespace)  # numba has nowhere to keep code that comes from no file
+    numbers = np.array([1, 2, 3])
+    cpu_kernel._kernel(namespace["double"]).ctypes(numbers.ctypes.data)
+    assert numbers.tolist() == [2, 4, 6]
+
+
+def test_results_do_not_depend_on_what_was_found_on_disk(tmp_path: Path) -> None:
+    code = """
+import torch
+from msrn.ops import cpu_kernel
+torch.manual_seed(0)
+features, vectors, grad = torch.randn(2, 196, 8), torch.randn(7, 8), torch.randn(2, 7, 8)
+pooled, *sums = cpu_kernel.attention_forward(features, vectors)
+values = [pooled, *cpu_kernel.attention_backward(grad, features, vectors, *sums)]
+print(cpu_kernel._forward.cache_hits, cpu_kernel._backward.cache_hits, [value.tolist() for value in values])
+"""
+
+    def another() -> tuple[str, str, str]:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        forward, backward, values = run.stdout.split(maxsplit=2)
+        return forward, backward, values
+
+    *hits, expected = another()
+    assert hits == ["0", "0"]
+    for kernel, found in (("_forward", ["0", "1"]), ("_backward", ["1", "0"])):
+        (index,) = tmp_path.rglob(f"*{kernel}-*.nbi")
+        index.unlink()
+        *hits, values = another()
+        assert hits == found
+        assert values == expected

@@ -61,7 +61,7 @@ def attention_forward(features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor
     x, q = _channels_first(features), _channels_first(vectors)  # (B, D, N), (D, K)
     pooled = x.new_empty(*x.shape[:2], q.shape[1])  # (B, D, K)
     shift, total = torch.empty_like(pooled), torch.empty_like(pooled)
-    _over_rows(_FORWARD, x, q, pooled, shift, total)
+    _over_rows(_forward, x, q, pooled, shift, total)
     return pooled.transpose(1, 2).to(features.dtype), shift, total
 
 
@@ -72,7 +72,7 @@ def attention_backward(
     x, q = _channels_first(features), _channels_first(vectors)
     grad_x = torch.zeros_like(x)
     grad_q = torch.empty_like(shift)  # (B, D, K): summed over images afterwards, always in one order
-    _over_rows(_BACKWARD, x, q, shift, total, _channels_first(grad), grad_x, grad_q)
+    _over_rows(_backward, x, q, shift, total, _channels_first(grad), grad_x, grad_q)
     return _laid_out(grad_x.transpose(1, 2), features), _laid_out(grad_q.sum(dim=0).T, vectors)
 
 
@@ -87,31 +87,20 @@ def _channels_first(tensor: Tensor) -> Tensor:
     return tensor.detach().transpose(-1, -2).to(torch.float32).contiguous()
 
 
-def _over_rows(kernel: _Kernel, x: Tensor, q: Tensor, *others: Tensor) -> None:
-    """Runs ``kernel(first, last, x, q, *others)`` over all rows of ``x (B, D, N)`` on torch's number of threads."""
+def _over_rows(kernel: Any, x: Tensor, q: Tensor, *others: Tensor) -> None:
+    """Runs ``kernel`` over all rows of ``x (B, D, N)`` with ``q (D, K)`` on torch's number of threads."""
     rows, positions = x.shape[0] * x.shape[1], x.shape[2]
     threads = max(1, min(torch.get_num_threads(), rows, rows * positions * q.shape[1] // WORK_PER_THREAD))
     step = max(1, -(-rows // (threads * BLOCKS_PER_THREAD if threads > 1 else 1)))
+    places = [tensor.data_ptr() for tensor in (x, q, *others)]
+    job = np.array([0, 0, rows, step, positions, *q.shape, *places], np.int64)
+    address = job[1] = job.ctypes.data  # where the counter of rows that are taken lies
     pool = _torch_pool() if threads > 1 and os.getpid() == _PROCESS else None
     if pool is not None:
-        sizes = [rows, step, positions, q.shape[0], q.shape[1]]
-        job = np.array([0, 0, *sizes, *(tensor.data_ptr() for tensor in (x, q, *others))], np.int64)
-        job[1] = job.ctypes.data  # where the counter of rows that are taken lies
         # All of torch's threads, be there little work: those left out of a team would end, and be made anew by torch.
-        pool(kernel.team, job.ctypes.data, torch.get_num_threads(), 0)
+        pool(kernel.address, address, torch.get_num_threads(), 0)
         return
-    arrays = [x.view(rows, positions).numpy(), q.numpy(), *(t.view(rows, t.shape[2]).numpy() for t in others)]
-    starts = iter(range(0, rows, step))
-    taking = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with taking:
-                first = next(starts, None)
-            if first is None:
-                return
-            kernel.rows(first, min(first + step, rows), *arrays)
-
+    work = functools.partial(kernel.ctypes, address)  # which holds no lock while it runs
     helpers = [threading.Thread(target=work, name="msrn-attention") for _ in range(threads - 1)]
     for helper in helpers:
         helper.start()
@@ -138,24 +127,18 @@ def _torch_pool() -> Callable[[int, int, int, int], None] | None:
     return pool
 
 
-class _Kernel:
-    """A loop over rows in two forms: to be called from Python, and the address of what a thread of a pool runs."""
-
-    def __init__(self, rows: Callable[..., None], team: Any) -> None:
-        self.rows, self.team = rows, int(team.address)
-
-
-def _compiled(signature: str, *fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _kernel(function: Callable[[Any], None]) -> Any:
     """Compiles now, or loads what another process compiled; where nothing can be written, compiles without keeping."""
-    options = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
-    return lambda function: _kept(numba.njit, signature, function, **options)
-
-
-def _kept(compiler: Callable[..., Any], signature: Any, function: Callable[..., Any], **options: Any) -> Any:
+    kind, options = types.void(types.voidptr), {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
     try:
-        return compiler(signature, cache=True, **options)(function)
+        return numba.cfunc(kind, cache=True, **options)(function)
     except (RuntimeError, OSError):  # no folder to write to; a full disk
-        return compiler(signature, **options)(function)
+        return numba.cfunc(kind, **options)(function)
+
+
+# A kernel is one function of machine code, hence this. Functions of their own would be compiled by themselves and again
+# within the kernel; which of the two runs, and so the last bits of a result, would depend on what was found on disk.
+_within = functools.partial(numba.njit, inline="always")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -167,7 +150,7 @@ def _power_of_two(typing: Any, biased: Any) -> Any:
         bits = builder.bitcast(arguments[0], word)
         return builder.bitcast(builder.shl(bits, ir.Constant(word, 23)), ir.FloatType())
 
-    return numba.float32(numba.float32), generate
+    return types.float32(types.float32), generate
 
 
 def _extremum(name: str) -> Any:
@@ -180,7 +163,7 @@ def _extremum(name: str) -> Any:
             function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
             return builder.call(function, arguments)
 
-        return numba.float32(numba.float32, numba.float32), generate
+        return types.float32(types.float32, types.float32), generate
 
     return extremum
 
@@ -193,7 +176,7 @@ def _take(typing: Any, address: Any, count: Any) -> Any:
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", place, arguments[1], "monotonic")
 
-    return numba.int64(numba.int64, numba.int64), generate
+    return types.int64(types.int64, types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -203,14 +186,14 @@ def _floats(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
 
-    return types.CPointer(types.float32)(numba.int64), generate
+    return types.CPointer(types.float32)(types.int64), generate
 
 
 _minimum = _extremum("llvm.minimum")
 _maximum = _extremum("llvm.maximum")
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: nothing, and still a normal number
-_ROUND = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: adding it rounds, and adds the bias
+_BIAS = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: n + _BIAS has n + 127 in its lowest bits
 _P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: least largest relative error on -1/2 .. 1/2, 1.1e-7
 _P2 = np.float32(0.24022242)
 _P3 = np.float32(0.05550734)
@@ -219,17 +202,16 @@ _P5 = np.float32(0.00132646)
 _ONE = np.float32(1)
 
 
-# No "reassoc" here: it would allow (a + b) - b to become a. It is for sums alone.
-@_compiled("float32(float32)", "contract")
+@_within
 def _exp2(a: Any) -> Any:
     """``2 ** a`` for a <= 0, to 1.3e-7 of its value; NaN stays NaN. ``2 ** n`` times a polynomial on -1/2 .. 1/2."""
     a = _LOWEST if a < _LOWEST else a  # in this order, NaN passes
-    biased = a + _ROUND
-    f = a - (biased - _ROUND)
-    return (_ONE + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))) * _power_of_two(biased)
+    n = np.rint(a)
+    f = a - n
+    return (_ONE + f * (_P1 + f * (_P2 + f * (_P3 + f * (_P4 + f * _P5))))) * _power_of_two(n + _BIAS)
 
 
-@_compiled("UniTuple(float32, 2)(float32[::1])", "reassoc", "contract", "nsz")
+@_within
 def _extent(x: Any) -> Any:
     low = high = x[0]
     for n in range(x.shape[0]):
@@ -237,11 +219,12 @@ def _extent(x: Any) -> Any:
     return low, high
 
 
-@_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
+@_within
 def _forward_rows_across(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
     """``_forward_rows`` for few positions, vectors side by side: one after another, sums so short never get going."""
     count = q.shape[1]
-    wide = (count + 31) // 32 * 32  # whole registers; the vectors that fill the last ones are zero
+    # Whole registers; the vectors that fill the last ones are zero. Without the maximum LLVM cannot count the turns.
+    wide = max(32, (count + 31) // 32 * 32)
     rate, top = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
     s0, s1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
     for r in range(first, last):
@@ -263,12 +246,9 @@ def _forward_rows_across(first: Any, last: Any, x: Any, q: Any, pooled: Any, shi
             pooled[r, k] = top[k] + shift[r, k]
 
 
-@_compiled("void(intp, intp" + ", float32[:, ::1]" * 5 + ")", "reassoc", "contract", "nsz")
+@_within
 def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
     """``x (R, N), q (D, K)`` to ``pooled, shift, total (R, K)``; row r is channel r % D."""
-    if x.shape[1] <= 64 and q.shape[1] >= 32:
-        _forward_rows_across(first, last, x, q, pooled, shift, total)
-        return
     for r in range(first, last):
         row, vectors = x[r], q[r % q.shape[0]]
         low, high = _extent(row)
@@ -286,7 +266,7 @@ def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any
             pooled[r, k] = top + shift[r, k]
 
 
-@_compiled("void(intp, intp" + ", float32[:, ::1]" * 7 + ")", "reassoc", "contract", "nsz")
+@_within
 def _backward_rows(
     first: Any, last: Any, x: Any, q: Any, shift: Any, total: Any, grad: Any, grad_x: Any, grad_q: Any
 ) -> None:
@@ -310,7 +290,8 @@ def _backward_rows(
             grad_q[r, k] = share * spread
 
 
-def _forward_job(address: Any) -> None:
+@_kernel
+def _forward(address: Any) -> None:
     """What a thread does with a job of ``_over_rows``: takes rows until none is left."""
     job = numba.carray(address, (12,), np.int64)
     rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
@@ -321,11 +302,15 @@ def _forward_job(address: Any) -> None:
         first = _take(job[1], step)
         if first >= rows:
             return
-        _forward_rows(first, min(first + step, rows), x, q, pooled, shift, total)
+        if positions <= 64 and count >= 32:
+            _forward_rows_across(first, min(first + step, rows), x, q, pooled, shift, total)
+        else:
+            _forward_rows(first, min(first + step, rows), x, q, pooled, shift, total)
 
 
-def _backward_job(address: Any) -> None:
-    """As ``_forward_job``."""
+@_kernel
+def _backward(address: Any) -> None:
+    """As ``_forward``."""
     job = numba.carray(address, (14,), np.int64)
     rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
     x, q = numba.carray(_floats(job[7]), (rows, positions)), numba.carray(_floats(job[8]), (width, count))
@@ -337,8 +322,3 @@ def _backward_job(address: Any) -> None:
         if first >= rows:
             return
         _backward_rows(first, min(first + step, rows), x, q, shift, total, grad, grad_x, grad_q)
-
-
-_JOB = types.void(types.voidptr)
-_FORWARD = _Kernel(_forward_rows, _kept(numba.cfunc, _JOB, _forward_job))
-_BACKWARD = _Kernel(_backward_rows, _kept(numba.cfunc, _JOB, _backward_job))
