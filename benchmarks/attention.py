@@ -83,7 +83,7 @@ def growth() -> list[dict[str, Any]]:
             if 4 * product < PLAIN_LIMIT:
                 forms.append("reference")
             work = images * positions * vectors * width
-            runs = 3 if work < 3e8 else 1
+            runs = 9 if work < 5e7 else 3 if work < 3e8 else 1
             times = side_by_side({form: partial(both_ways, form, *inputs) for form in forms}, runs=runs)
             points.append(
                 {
