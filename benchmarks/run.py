@@ -110,8 +110,8 @@ def report(results: dict[str, Any]) -> str:
         lines += ["", "## How the cost of attention grows: forward and backward, D = 512", ""]
         lines += ["![Seconds over labels, positions and images for three forms](images/attention_growth.png)", ""]
         lines += [growth_table(results["growth"]["rows"]), ""]
-        lines += ["The forms run in turn. Just after the plain one has given its memory back, a second thread comes late"]
-        lines += ["now and then, by 10 to 25 ms; with few labels that outweighs the work itself (K = 20 alone: 3 ms)."]
+        lines += ["The forms run in turn. Just after the plain one has given its memory back, a second thread now and"]
+        lines += ["then comes 10 to 25 ms late; with few labels that outweighs the work itself (K = 20 alone: 3 ms)."]
     lines += [
         "",
         "Next: [Semantic attention](concepts/semantic-attention.md), which says why the fused forms can be so cheap.",
