@@ -104,6 +104,17 @@ def test_names_of_groups_may_be_found_in_file_names(scenes: Path, tmp_path: Path
     assert not tens[0] & tens[1]
 
 
+def test_a_format_and_its_folder_name_a_data_set_with_the_splits_of_the_settings(capsys: Capture, scenes: Path) -> None:
+    given = ["data", "check", "--data.format", "scenes", "--data.root", str(scenes)]
+    assert main([*given, "--json"]) in (0, 1)
+    alone = json.loads(capsys.readouterr().out)
+    assert main([*given, "--data.test", "test", "--json"]) in (0, 1)
+    both = json.loads(capsys.readouterr().out)
+    assert [split["name"] for split in alone["splits"]] == ["train"]
+    assert [split["name"] for split in both["splits"]] == ["train", "test"]
+    assert "--data.format and --data.root" in wrong(capsys, "check")
+
+
 def test_a_good_data_set_is_checked_with_exit_code_0_and_leakage_with_1(
     capsys: Capture, scenes: Path, tmp_path: Path
 ) -> None:

@@ -106,8 +106,10 @@ def _sources(args: Namespace, settings: Settings) -> list[str]:
     """The splits asked for, or those of the settings."""
     if args.get("sources"):
         return list(dict.fromkeys(args.sources))
-    if not (args.get("preset") or args.get("config") or "train" in (args.get("data") or {})):
-        raise ConfigError("expected a data set", "command line", "name its splits, or pass --preset or --data.train")
+    told = args.get("data") or {}
+    if not (args.get("preset") or args.get("config") or any(name in told for name in ("train", "format", "root"))):
+        hint = "name its splits, or pass --preset, --data.format and --data.root, or --data.train"
+        raise ConfigError("expected a data set", "command line", hint)
     named = (settings.data.train, settings.data.val, settings.data.test)
     return list(dict.fromkeys(split for split in named if split not in {"", "none"}))
 
