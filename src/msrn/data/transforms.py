@@ -90,7 +90,8 @@ def open_image(
         raise DataError(f"the picture cannot be read: {error}", where, REPLACE) from error
 
 
-REPLACE, SMALLER = "replace or leave out this file", "make the picture smaller"
+REPLACE = "replace or leave out this file; msrn data check finds all such"
+SMALLER = "make the picture smaller"
 
 
 def _file(source: str | Path | bytes | BinaryIO) -> BinaryIO:
