@@ -15,9 +15,9 @@ from predict import draw_pictures
 from timing import Run, Times, ratio, side_by_side
 
 from msrn.config import Settings, load_settings, preset
-from msrn.data.cache import PictureCache
 from msrn.data.dataset import ImageDataset, on_device, training_loader
-from msrn.data.records import Manifest, Record
+from msrn.data.image_cache import PictureCache
+from msrn.data.manifest import Manifest, Record
 from msrn.data.transforms import Preprocessing, train_transform
 from msrn.labels.space import LabelSpace
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from msrn.config import ModelSettings, Settings, load_settings, preset
 from msrn.engine.optim import build_optimizer, freeze_backbone, hold_norms
-from msrn.losses import soft_margin
+from msrn.losses.soft_margin import soft_margin
 from msrn.models import Tagger, build_model
 from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
 
@@ -40,7 +40,7 @@ def operator(form: str) -> Iterator[None]:
     """MSRN with another form of its operator; ``none`` puts a mean over positions in its place."""
     forms = {"auto": semantic_attention, "reference": semantic_attention_reference, "none": _mean}
     with mock.patch(
-        "msrn.models.msrn.semantic_attention", lambda features, vectors, **_: forms[form](features, vectors)
+        "msrn.models.heads.msrn.semantic_attention", lambda features, vectors, **_: forms[form](features, vectors)
     ):
         yield
 

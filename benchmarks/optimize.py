@@ -14,14 +14,14 @@ import platform
 import numpy as np
 import torch
 
+from msrn.bundle.files import read_bundle
 from msrn.config import load_settings, merge
 from msrn.data.transforms import eval_transform, open_image
-from msrn.engine.checkpoint import read_bundle
+from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluate import judge, score_split
-from msrn.engine.processes import make_fabric
-from msrn.engine.task import read_named_split
-from msrn.inference.forms import forms
-from msrn.inference.optimize import TIMED_ON_CPU, _seconds, optimize
+from msrn.engine.setup import read_named_split
+from msrn.inference.autotune import TIMED_ON_CPU, _seconds, optimize
+from msrn.inference.variants import forms
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from network import build
 from PIL import Image
 from timing import Times, seconds, side_by_side
 
+from msrn.bundle.files import write_bundle
 from msrn.config import load_settings, preset
 from msrn.data.transforms import Preprocessing
-from msrn.engine.checkpoint import write_bundle
 from msrn.inference.predictor import Predictor
 from msrn.labels.space import LabelSpace
 
@@ -110,8 +110,8 @@ def shares(bundle: Path, pictures: list[Path], batch: int) -> dict[str, float]:
         mock.patch.object(model.backbone, "forward", spent.around("backbone", model.backbone.forward)),
         mock.patch.object(model.semantics, "forward", spent.around("semantics", model.semantics.forward)),
         mock.patch(
-            "msrn.models.msrn.semantic_attention",
-            spent.around("semantic attention", sys.modules["msrn.models.msrn"].semantic_attention),
+            "msrn.models.heads.msrn.semantic_attention",
+            spent.around("semantic attention", sys.modules["msrn.models.heads.msrn"].semantic_attention),
         ),
     ):
         for start in range(0, len(pictures), batch):

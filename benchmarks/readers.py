@@ -17,7 +17,7 @@ from typing import Any
 IMAGES, OBJECTS, CATEGORIES, EMPTY = 40_504, 290_000, 80, 367
 READ = """
 import json, sys, time
-from msrn.data.coco import read_coco
+from msrn.data.readers.coco import read_coco
 began = time.perf_counter()
 data = read_coco(sys.argv[1], "val2014")
 took = time.perf_counter() - began

@@ -25,7 +25,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn scenes of 64 pixels: 48 to train on, 13 (an odd number, for shards) and 12. For reading only."""
-    from msrn.data.scenes import write_scenes
+    from msrn.demo.scenes import write_scenes
 
     folder = tmp_path_factory.mktemp("drawn") / "scenes"
     write_scenes(folder, train=48, val=13, test=12, size=64)
@@ -48,7 +48,7 @@ def tiny(scenes: Path) -> Callable[..., Settings]:
 @pytest.fixture(scope="session")
 def tiny_run(tiny: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of ``tiny``. For reading only: copy it to change it."""
-    from msrn.engine.train import train
+    from msrn.engine.trainer import train
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     train(tiny(folder))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msrn.config import Settings, load_settings, preset
-    from msrn.data.records import Manifest, Record
+    from msrn.data.manifest import Manifest, Record
     from msrn.engine.evaluate import evaluate_bundle
-    from msrn.engine.train import train
+    from msrn.engine.trainer import train
     from msrn.errors import MsrnError
     from msrn.inference.predictor import Prediction, Predictor
     from msrn.labels.space import LabelSpace
@@ -35,16 +35,16 @@ __all__ = [
 
 _HOMES = {
     "LabelSpace": "labels.space",
-    "Manifest": "data.records",
+    "Manifest": "data.manifest",
     "MsrnError": "errors",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
-    "Record": "data.records",
+    "Record": "data.manifest",
     "Settings": "config",
     "evaluate_bundle": "engine.evaluate",
     "load_settings": "config",
     "preset": "config",
-    "train": "engine.train",
+    "train": "engine.trainer",
 }
 
 

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(args: Namespace) -> int:
-    from msrn.demo import run_demo
+    from msrn.demo.run import run_demo
 
     return run_demo(Path(args.get("folder", "runs/demo")))
 
@@ -104,7 +104,7 @@ def _train(args: Namespace) -> int:
         settings = settings.model_copy(
             update={"run": settings.run.model_copy(update={"folder": _new_folder(settings)})}
         )
-    from msrn.engine.train import Interrupted, train
+    from msrn.engine.trainer import Interrupted, train
 
     try:
         result = train(settings, resume=bool(resume))
@@ -139,9 +139,9 @@ def _evaluate(args: Namespace) -> int:
 
 
 def _predict(args: Namespace) -> int:
-    from msrn.data.containers import is_container
+    from msrn.data.archives.containers import is_container
+    from msrn.inference.output import write_predictions
     from msrn.inference.predictor import Predictor
-    from msrn.inference.write import write_predictions
 
     many = len(args.files) > 8 or any(Path(file).is_dir() or is_container(file) for file in args.files)
     optimize = args.get("optimize", False)
@@ -171,10 +171,10 @@ def _labels(args: Namespace) -> int:
     settings = _settings(args, _bundle_settings(Path(bundle)) if bundle else None)
     if "print_config" in args:
         return _print_config(settings)
-    from msrn.data.convert import refuse_to_overwrite
-    from msrn.engine.describe import graph_text, label_page, names_text, page_json, write_page_files
-    from msrn.labels.draw import FIGURE_SUFFIXES
-    from msrn.labels.graph_files import EDGE_SUFFIXES
+    from msrn.data.writers.convert import refuse_to_overwrite
+    from msrn.engine.label_summary import graph_text, label_page, names_text, page_json, write_page_files
+    from msrn.labels.graph_io import EDGE_SUFFIXES
+    from msrn.visualize.label_graph import FIGURE_SUFFIXES
 
     for flag, known in (("draw", FIGURE_SUFFIXES), ("edges", EDGE_SUFFIXES)):
         if args.get(flag) and Path(args[flag]).suffix.lower() not in known:
@@ -205,7 +205,7 @@ def _summary(args: Namespace) -> int:
     settings = _settings(args, _bundle_settings(Path(bundle)) if bundle else None)
     if "print_config" in args:
         return _print_config(settings)
-    from msrn.engine.summary import summarize, summary_json, summary_text
+    from msrn.profiling.summary import summarize, summary_json, summary_text
 
     summary = summarize(settings, bundle=bundle, num_labels=args.get("num_labels"))
     print(summary_json(summary) if args.get("json") else summary_text(summary))
@@ -254,7 +254,7 @@ def _settings(args: Namespace, base: dict[str, Any] | None = None, over: dict[st
 
 
 def _bundle_settings(bundle: Path) -> dict[str, Any]:
-    from msrn.engine.checkpoint import read_facts
+    from msrn.bundle.files import read_facts
 
     return dict(read_facts(bundle)["settings"])
 

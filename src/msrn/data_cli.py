@@ -115,7 +115,7 @@ def _sources(args: Namespace, settings: Settings) -> list[str]:
 
 
 def _convert(args: Namespace, settings: Settings) -> int:
-    from msrn.data.convert import convert
+    from msrn.data.writers.convert import convert
 
     suffix = Path(args.out).suffix.lower()
     usual = {".csv": "table", ".tsv": "table", ".json": "coco", "": "webdataset"}
@@ -128,9 +128,9 @@ def _convert(args: Namespace, settings: Settings) -> int:
 
 
 def _split(args: Namespace, settings: Settings) -> int:
-    from msrn.data.convert import refuse_to_overwrite
-    from msrn.data.groups import groups_by_name, read_groups
     from msrn.data.split import split_manifest, split_report
+    from msrn.data.split_groups import groups_by_name, read_groups
+    from msrn.data.writers.convert import refuse_to_overwrite
 
     parts = _parts(args.get("parts", "train=0.8,val=0.2"))
     folder = Path(args.out)
@@ -152,11 +152,11 @@ def _split(args: Namespace, settings: Settings) -> int:
 def _check(args: Namespace, settings: Settings) -> int:
     from rich.console import Console
 
-    from msrn.data.audit.check import check_data
-    from msrn.data.audit.hashes import MAX_BITS, NEAR_BITS, require_imagehash
-    from msrn.data.audit.mend import changes_text, mended_files, write_mended
-    from msrn.data.audit.report import check_json, check_text, groups_text, write_text
-    from msrn.data.convert import refuse_to_overwrite
+    from msrn.audit.check import check_data
+    from msrn.audit.fixes import changes_text, mended_files, write_mended
+    from msrn.audit.hashes import MAX_BITS, NEAR_BITS, require_imagehash
+    from msrn.audit.output import check_json, check_text, groups_text, write_text
+    from msrn.data.writers.convert import refuse_to_overwrite
     from msrn.engine.tracking import progress_bar
 
     force, near = args.get("force", False), args.get("near")
@@ -198,9 +198,9 @@ def _check(args: Namespace, settings: Settings) -> int:
 
 
 def _show(args: Namespace, settings: Settings) -> int:
-    from msrn.data.audit.report import write_text
-    from msrn.data.audit.show import show_data
-    from msrn.data.convert import refuse_to_overwrite
+    from msrn.audit.output import write_text
+    from msrn.data.writers.convert import refuse_to_overwrite
+    from msrn.report.data_set import show_data
 
     out = Path(args.out)
     refuse_to_overwrite([out], force=args.get("force", False))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from msrn.data.dataset import ImageDataset, evaluation_loader, loader_processes, training_loader
-from msrn.data.records import Manifest, Record
+from msrn.data.manifest import Manifest, Record
 from msrn.data.transforms import Preprocessing, eval_transform, train_transform
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msrn.data.groups import group_numbers, groups_by_name, read_groups
-from msrn.data.records import Manifest, Record
+from msrn.data.manifest import Manifest, Record
 from msrn.data.split import split_manifest, split_report, stratify
+from msrn.data.split_groups import group_numbers, groups_by_name, read_groups
 from msrn.errors import ConfigError, DataError
 from msrn.labels.space import LabelSpace
 

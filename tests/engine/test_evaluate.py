@@ -11,14 +11,14 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+from msrn.bundle.files import read_bundle
 from msrn.config import Settings
-from msrn.data.records import Manifest, Record
-from msrn.data.tables import read_table
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.table import read_table
 from msrn.data.transforms import eval_transform, open_image
-from msrn.engine.checkpoint import read_bundle
-from msrn.engine.describe import describe_labels
+from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluate import evaluate_bundle, judge, score_split, summary
-from msrn.engine.processes import make_fabric
+from msrn.engine.label_summary import describe_labels
 from msrn.errors import ConfigError, DataError, TrainingError
 from msrn.labels.space import LabelSpace
 

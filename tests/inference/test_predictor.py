@@ -14,12 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from msrn.bundle.files import read_bundle
 from msrn.data.transforms import eval_transform, open_image
-from msrn.engine.checkpoint import read_bundle
 from msrn.errors import BundleError, ConfigError, DataError
 from msrn.inference.predictor import Picture, Prediction, Predictor, pictures_in
-from msrn.inference.sheet import contact_sheet
 from msrn.ops import semantic_attention
+from msrn.visualize.prediction_grid import contact_sheet
 
 
 @pytest.fixture(scope="module")

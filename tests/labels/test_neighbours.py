@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from msrn.labels import neighbours
+from msrn.labels.embedding_tables import WordTable, open_words
 from msrn.labels.neighbours import nearest_labels, nearest_words
 from msrn.labels.space import LabelSpace
-from msrn.labels.words import WordTable, open_words
 
 WORDS = [f"word{number}" for number in range(40)]
 TABLE = np.random.default_rng(0).normal(size=(40, 6))

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from msrn.errors import DependencyError, LabelError
-from msrn.labels import vectors
+from msrn.labels import embeddings as vectors
+from msrn.labels.embeddings import vector_width, word_vectors
 from msrn.labels.neighbours import nearest_labels
 from msrn.labels.sentences import SENTENCE_WIDTHS, SentenceModel, open_sentences
 from msrn.labels.space import LabelSpace
-from msrn.labels.vectors import vector_width, word_vectors
 
 KNOWN = {"tv", "monitor", "traffic", "light", "a", "photo", "of", "cat"}
 

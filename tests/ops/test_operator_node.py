@@ -121,7 +121,7 @@ def test_an_exported_program_holds_one_node_and_takes_any_size() -> None:
 def test_onnx_runs_it_without_the_product_at_any_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
     runtime = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
-    from msrn.ops.onnx_form import translation_table
+    from msrn.ops.onnx import translation_table
 
     caplog.set_level(logging.ERROR)
     program = torch.onnx.export(

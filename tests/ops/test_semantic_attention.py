@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from msrn.errors import ShapeError
-from msrn.ops import chunked
+from msrn.ops.kernels import chunked
 from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
 
 

@@ -14,7 +14,7 @@ from msrn.config import ModelSettings
 from msrn.errors import WeightsError
 from msrn.labels.graph import label_graph
 from msrn.models import build_model
-from msrn.models.msrn import MSRN
+from msrn.models.heads.msrn import MSRN
 from msrn.models.weights import load_published
 
 RATIO = {"voc": 0.2, "coco": 0.05}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msrn.metrics import precision_recall, predict, predict_top_k
+from msrn.metrics.multilabel import precision_recall, predict, predict_top_k
 
 FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 PUBLISHED = {

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from msrn.cli import main
-from msrn.demo import run_demo
-from msrn.engine import train as training
+from msrn.demo.run import run_demo
+from msrn.engine import trainer as training
 
 Capture = pytest.CaptureFixture[str]
 
@@ -172,8 +172,8 @@ def test_a_table_of_ones_own_is_one_line_away(capsys: Capture, scenes: Path, tmp
 def test_the_demo_goes_on_where_it_was_stopped(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msrn import demo
     from msrn.config import merge, preset
+    from msrn.demo import run as demo
 
     monkeypatch.setattr(demo, "TRAIN", 48)
     monkeypatch.setattr(demo, "VAL", 13)

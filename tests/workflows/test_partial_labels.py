@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
+from msrn.bundle.files import read_bundle
 from msrn.cli import main
-from msrn.data.convert import convert
-from msrn.data.records import Manifest
-from msrn.data.tables import read_table
-from msrn.engine.checkpoint import read_bundle
+from msrn.data.manifest import Manifest
+from msrn.data.readers.table import read_table
+from msrn.data.writers.convert import convert
 from msrn.labels.space import LabelSpace
 
 Capture = pytest.CaptureFixture[str]

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from msrn.bundle.files import load_state
 from msrn.cli import main
 from msrn.config import Settings
-from msrn.engine.checkpoint import load_state
-from msrn.engine.train import train
+from msrn.engine.trainer import train
 
 # Starting processes takes longer than all they do here, so one start runs every command that follows.
 PROGRAM = """

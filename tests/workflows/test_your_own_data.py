@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from msrn.cli import main
-from msrn.data.convert import convert
-from msrn.data.records import Manifest
-from msrn.data.tables import read_table
+from msrn.data.manifest import Manifest
+from msrn.data.readers.table import read_table
+from msrn.data.writers.convert import convert
 
 Capture = pytest.CaptureFixture[str]
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "your-own-data.md"

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from msrn.config import DataSettings
-from msrn.data.apparel import read_apparel
-from msrn.data.coco import read_coco
-from msrn.data.containers import find_containers
-from msrn.data.folders import read_folders, read_textfiles
-from msrn.data.nuswide import read_nuswide
-from msrn.data.parquet import parquet_files, read_parquet
-from msrn.data.records import Manifest
-from msrn.data.shards import read_shards
-from msrn.data.tables import read_table
-from msrn.data.voc import read_voc
+from msrn.data.archives.containers import find_containers
+from msrn.data.manifest import Manifest
+from msrn.data.readers.apparel import read_apparel
+from msrn.data.readers.coco import read_coco
+from msrn.data.readers.folders import read_folders, read_textfiles
+from msrn.data.readers.nuswide import read_nuswide
+from msrn.data.readers.parquet import parquet_files, read_parquet
+from msrn.data.readers.table import read_table
+from msrn.data.readers.voc import read_voc
+from msrn.data.readers.webdataset import read_shards
 from msrn.errors import DataError, Problem
 from msrn.labels.space import LabelSpace
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from msrn.data.cache import PictureCache
-from msrn.data.records import Manifest
+from msrn.data.image_cache import PictureCache
+from msrn.data.manifest import Manifest
 from msrn.data.transforms import Transform, open_image
 from msrn.errors import DataError
 

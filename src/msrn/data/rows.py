@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from msrn.data.records import Manifest, Record, missing_images, repeated_images
+from msrn.data.manifest import Manifest, Record, missing_images, repeated_images
 from msrn.errors import DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace
 

@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from msrn.data.groups import Groups, group_numbers
-from msrn.data.records import DIFFICULT, POSITIVE, Manifest
+from msrn.data.manifest import DIFFICULT, POSITIVE, Manifest
+from msrn.data.split_groups import Groups, group_numbers
 from msrn.errors import ConfigError, DataError
 
 __all__ = ["split_manifest", "split_report", "stratify"]

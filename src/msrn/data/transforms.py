@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from msrn.data.containers import open_file
+from msrn.data.archives.containers import open_file
 from msrn.errors import DataError, reason
 
 __all__ = ["MAX_PIXELS", "MultiScaleCrop", "Preprocessing", "eval_transform", "open_image", "train_transform"]
@@ -62,7 +62,7 @@ def open_image(
 
     The EXIF orientation is applied, transparency laid over white, and 16-bit greys brought to 8 bits. Of an animation
     the first frame is taken. A Pillow picture that is passed stays as it is. A path may lead into a tar shard or a
-    parquet file, as ``data.containers`` says.
+    parquet file, as ``data.archives.containers`` says.
 
     Raises:
         DataError: not found, no picture, damaged or cut short, more than ``max_pixels``, or with numbers of no known

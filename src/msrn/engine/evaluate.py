@@ -12,16 +12,16 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
+from msrn.bundle.files import bundle_folder, read_bundle, write_json
 from msrn.config import DataSettings, DifficultPolicy, Settings
 from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
-from msrn.data.records import DIFFICULT, Manifest
+from msrn.data.manifest import DIFFICULT, Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
-from msrn.engine.checkpoint import bundle_folder, read_bundle, write_json
-from msrn.engine.processes import make_fabric
-from msrn.engine.task import read_named_split, split_targets
+from msrn.engine.distributed import make_fabric
+from msrn.engine.setup import read_named_split, split_targets
 from msrn.engine.tracking import progress_bar
 from msrn.errors import TrainingError
-from msrn.metrics import evaluate
+from msrn.metrics.multilabel import evaluate
 
 __all__ = ["evaluate_bundle", "judge", "score_split", "summary"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from msrn.config import OptimSettings
 from msrn.models.backbone import FeatureTaps
-from msrn.models.tagger import Tagger
+from msrn.models.classifier import Tagger
 
 __all__ = ["WeightAverage", "build_optimizer", "freeze_backbone", "hold_norms", "rate_factor"]
 

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from msrn.data.containers import is_container, pictures_inside
+from msrn.bundle.files import Bundle, read_bundle
+from msrn.data.archives.containers import is_container, pictures_inside
 from msrn.data.transforms import eval_transform, open_image
-from msrn.engine.checkpoint import Bundle, read_bundle
 from msrn.errors import ConfigError, DataError
-from msrn.inference.optimize import Optimization, optimize
+from msrn.inference.autotune import Optimization, optimize
 from msrn.labels.space import LabelSpace
-from msrn.models.msrn import MSRN
+from msrn.models.heads.msrn import MSRN
 
 __all__ = ["IMAGE_SUFFIXES", "Picture", "Prediction", "Predictor", "pictures_in"]
 
@@ -59,7 +59,7 @@ class Predictor:
         threshold: one probability for all labels; None: the bundle's, tuned per label on validation data.
         optimize: choose the fastest form of the network by running all of them on the first batch that comes (or the
             first picture). On random input before that, neither the time nor the probabilities would be those of use.
-            It takes the time of up to 250 pictures, once; the bounds of ``inference.optimize`` are kept.
+            It takes the time of up to 250 pictures, once; the bounds of ``inference.autotune`` are kept.
         few: a handful of pictures will come, in a process that then ends. The fused kernel, whose loading takes half a
             second and saves it on some ten pictures, is left out; probabilities change by a rounding, 1e-6 at most.
 

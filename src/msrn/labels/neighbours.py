@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from msrn.labels.embedding_tables import Floats, WordTable
 from msrn.labels.space import LabelSpace
-from msrn.labels.words import Floats, WordTable
 
 __all__ = ["Near", "nearest_labels", "nearest_words"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from msrn.errors import DependencyError
-from msrn.labels.words import Floats
+from msrn.labels.embedding_tables import Floats
 
 __all__ = ["SENTENCE_WIDTHS", "SentenceModel", "open_sentences"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from msrn.config import ModelSettings
 from msrn.errors import ConfigError
 from msrn.models.backbone import FeatureTaps
-from msrn.models.msrn import MSRN, FlattenHead, PerLabelHead
-from msrn.models.pooling import AveragePool
-from msrn.models.semantics import LabelSemantics, num_groups_for
-from msrn.models.tagger import ModelOutput, Tagger
+from msrn.models.classifier import ModelOutput, Tagger
+from msrn.models.heads.average_pool import AveragePool
+from msrn.models.heads.msrn import MSRN, FlattenHead, PerLabelHead
+from msrn.models.label_semantics import LabelSemantics, num_groups_for
 from msrn.models.weights import load_published
 
 __all__ = ["MODELS", "ModelOutput", "Tagger", "build_model"]

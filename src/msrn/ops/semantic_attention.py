@@ -8,9 +8,10 @@ so each channel looks where it agrees with the label. ``semantic_attention_refer
 lines; it builds a ``(B, N, K, D)`` product and is the oracle of everything else. ``semantic_attention`` is what models
 call: one node of a graph (``msrn::semantic_attention``), whatever computes it:
 
-- ``numba``, in ``cpu_kernel``: fused, for float32, bfloat16 and float16 on a CPU;
-- ``triton``, in ``triton_kernel``: fused, for the same types on a GPU;
-- ``chunked``: torch's own operations in bounded memory, for float64 and wherever the others cannot be loaded.
+- ``numba``, in ``kernels.cpu``: fused, for float32, bfloat16 and float16 on a CPU;
+- ``triton``, in ``kernels.triton``: fused, for the same types on a GPU;
+- ``chunked``, in ``kernels.chunked``: torch's own operations in bounded memory, for float64 and wherever the others
+  cannot be loaded.
 
 Each has the same two functions, and two facts carry all of them. The largest exponent is known beforehand
 (``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``. And the gradients
@@ -31,7 +32,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from msrn.errors import ShapeError
-from msrn.ops import chunked
+from msrn.ops.kernels import chunked
 
 __all__ = ["FORMS", "Form", "semantic_attention", "semantic_attention_reference"]
 
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 Form = Literal["auto", "reference", "chunked", "numba", "triton"]
 FORMS: tuple[Form, ...] = ("auto", "reference", "chunked", "numba", "triton")
-MODULES = {"numba": "msrn.ops.cpu_kernel", "triton": "msrn.ops.triton_kernel"}
+MODULES = {"numba": "msrn.ops.kernels.cpu", "triton": "msrn.ops.kernels.triton"}
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 

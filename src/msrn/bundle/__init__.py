@@ -1,0 +1,1 @@
+"""What a trained classifier is on disk: written, read and verified."""

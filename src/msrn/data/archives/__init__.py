@@ -1,0 +1,1 @@
+"""Images inside tar, parquet and Arrow files."""

@@ -1,0 +1,1 @@
+"""Readers: one module per format, each turns files into a Manifest."""

@@ -1,0 +1,201 @@
+"""How are PASCAL VOC folders read? (Everingham et al. 2010; VOCdevkit layout)
+
+Image lists hold one line per picture, ``000012  1``: 1 present, -1 absent, 0 present but marked difficult. Where a
+split has no class lists, the objects of the Annotations are counted instead.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from xml.parsers.expat import ErrorString
+
+from msrn.data.manifest import Manifest, Record, missing_images, outside_images
+from msrn.errors import DataError, Problem, did_you_mean, reason
+from msrn.labels.space import LabelSpace
+
+__all__ = ["read_voc"]
+
+VALUES = {"1": "positive", "-1": "negative", "0": "difficult"}
+DIFFICULT_FLAGS = {"", "0", "1"}
+
+
+def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | None = None) -> Manifest:
+    """Read one split of a VOC folder.
+
+    Args:
+        root: the folder ``VOC2007`` (or 2012 ...), ``VOCdevkit``, or the one that holds it.
+        split: ``train``, ``val``, ``trainval`` or ``test``, or any list in ``ImageSets/Main``. Without any list there,
+            all annotations.
+        labels: bind to these; None: the classes found, in alphabetical order.
+
+    Returns:
+        Records with difficult objects kept as such. With annotations, a label is difficult in a picture if all its
+        objects there are.
+
+    Raises:
+        DataError: no such folder or split, and everything wrong in its lists, by file and line; pictures that are not
+            there, or lie outside ``JPEGImages``.
+    """
+    folder = _voc_folder(Path(root))
+    lists = folder / "ImageSets" / "Main"
+    suffix = f"_{split}.txt"
+    # Lists of one split only: "train_val.txt" is the class train in val, "trainval.txt" no class at all.
+    found = {path.name.removesuffix(suffix): path for path in sorted(lists.glob(f"*{suffix}"))}
+    if found:
+        names, states, problems = _class_lists(found, labels)
+    else:
+        names, states, problems = _annotations(folder, lists / f"{split}.txt", labels)
+    pictures = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
+    outside = outside_images(folder / "JPEGImages", pictures)
+    faulty = {problem.where for problem in outside}
+    problems += outside
+    problems += missing_images(folder / "JPEGImages", [pair for pair in pictures if pair[1] not in faulty])
+    if not states and not problems:
+        problems.append(Problem("the split holds no pictures", f"{lists}, split {split}"))
+    if problems:
+        raise DataError.of(problems, f"VOC split {split} is broken")
+    records = tuple(
+        Record(f"JPEGImages/{image}.jpg", tuple(positives), tuple(difficult))
+        for image, (_, positives, difficult) in states.items()
+    )
+    difficult = sum(len(record.difficult) for record in records)
+    source = f"{folder.name} {split}, {'class lists' if found else 'annotations'}, difficult labels: {difficult:,}"
+    return Manifest(records, labels or LabelSpace(names), split, folder, source)
+
+
+States = dict[str, tuple[str, list[str], list[str]]]
+"""Picture id to (where it is named, positive labels, difficult labels)."""
+
+
+def _voc_folder(root: Path) -> Path:
+    candidates = [root, *sorted(root.glob("VOC2*")), *sorted(root.glob("VOCdevkit/VOC2*"))]
+    folders = [folder for folder in candidates if (folder / "JPEGImages").is_dir()]
+    if len(folders) == 1:
+        return folders[0]
+    if folders:
+        names = ", ".join(str(folder) for folder in folders)
+        raise DataError(f"expected one VOC year, found {names}", str(root), "pass the folder of one year")
+    raise DataError(
+        "expected a VOC folder with JPEGImages and ImageSets/Main",
+        str(root),
+        "pass VOCdevkit, or the folder of one year such as VOCdevkit/VOC2007",
+    )
+
+
+def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
+    problems = _label_problems(list(paths), labels, {name: str(path) for name, path in paths.items()})
+    folder = next(iter(paths.values())).parent
+    lost = [name for name in labels or () if name not in paths]  # never a silent column of "absent"
+    problems += [Problem(f"label {name!r} of the label set has no list", str(folder)) for name in lost]
+    states: States = {}
+    reference: Path | None = None
+    for name, path in paths.items():
+        seen: set[str] = set()
+        for number, line in enumerate(_lines(path, problems), start=1):
+            fields, where = line.split(), f"{path}, line {number}"
+            if not fields:
+                continue
+            if len(fields) != 2 or fields[1] not in VALUES:
+                hint = "a line is a picture id and 1, -1 or 0 (difficult)"
+                problems.append(Problem(f"expected an id and 1, -1 or 0, got {line.strip()!r}", where, hint))
+            image, state = fields[0], VALUES.get(fields[-1])
+            if image in seen:
+                problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
+                continue
+            seen.add(image)
+            if reference is not None and image not in states:
+                problems.append(Problem(f"picture {image} is in this list but not in {reference.name}", where))
+                continue
+            _, positives, difficult = states.setdefault(image, (where, [], []))
+            if state == "positive":
+                positives.append(name)
+            elif state == "difficult":
+                difficult.append(name)
+        lost = [image for image in states if image not in seen]
+        problems += [Problem(f"picture {image} is missing from this list", str(path)) for image in lost]
+        reference = reference or path
+    return list(paths), states, problems
+
+
+def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
+    problems: list[Problem] = []
+    files = sorted((folder / "Annotations").glob("*.xml"))
+    if list_path.is_file():
+        lines = [(line, f"{list_path}, line {n}") for n, line in enumerate(_lines(list_path, problems), start=1)]
+    elif files and not any(list_path.parent.glob("*.txt")):
+        lines = [(path.stem, str(path)) for path in files]
+    else:
+        known = sorted({path.stem.rsplit("_", 1)[-1] for path in list_path.parent.glob("*.txt")})
+        hint = did_you_mean(list_path.stem, known) or f"splits found: {', '.join(known) or 'none'}"
+        raise DataError(f"there is no split {list_path.stem!r}", str(list_path.parent), hint)
+    states: States = {}
+    named: dict[str, str] = {}
+    for line, where in lines:
+        image = line.strip()
+        if not image:
+            continue
+        if image in states:
+            problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
+            continue
+        if "/" in image or "\\" in image:
+            problems.append(Problem(f"expected a picture id, got {image!r}", where))
+            continue
+        path = folder / "Annotations" / f"{image}.xml"
+        objects = _objects(path, problems)
+        positives = sorted({name for name, difficult in objects if not difficult})
+        only_difficult = sorted({name for name, _ in objects} - set(positives))
+        states[image] = (where, positives, only_difficult)
+        named |= {name: str(path) for name, _ in objects}
+    problems += _label_problems(sorted(named), labels, named)
+    return sorted(named), states, problems
+
+
+def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
+    """(name, difficult) of a file's objects. Files that declare entities are refused: annotations need none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            problems.append(Problem("expected a plain annotation, got one that declares entities", str(path)))
+            return []
+        tree = ElementTree.fromstring(text)
+    except FileNotFoundError:
+        problems.append(Problem("expected an annotation, found no file", str(path)))
+        return []
+    except ElementTree.ParseError as error:
+        message = f"the annotation is no XML: {ErrorString(error.code)}"
+        problems.append(Problem(message, f"{path}, line {error.position[0]}"))
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(f"cannot read the annotation: {reason(error)}", str(path)))
+        return []
+    objects = []
+    for entry in tree.iter("object"):
+        name = (entry.findtext("name") or "").strip()
+        if not name:
+            problems.append(Problem("an object has no name", str(path)))
+            continue
+        difficult = (entry.findtext("difficult") or "").strip()
+        if difficult not in DIFFICULT_FLAGS:
+            problems.append(Problem(f"expected difficult to be 0 or 1 for {name!r}, got {difficult!r}", str(path)))
+        objects.append((name, difficult == "1"))
+    return objects
+
+
+def _lines(path: Path, problems: list[Problem]) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(Problem(f"cannot read the list: {reason(error)}", str(path), "expected text in UTF-8"))
+        return []
+
+
+def _label_problems(names: list[str], labels: LabelSpace | None, where: dict[str, str]) -> list[Problem]:
+    """Classes that the label set does not know."""
+    if labels is None:
+        return []
+    return [
+        Problem(f"class {name!r} is not in the label set", where[name], did_you_mean(name, labels.names))
+        for name in names
+        if name not in labels
+    ]

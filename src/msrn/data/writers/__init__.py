@@ -1,0 +1,1 @@
+"""Writers: a Manifest in another format."""

@@ -1,0 +1,1 @@
+"""The demonstration on drawn scenes."""

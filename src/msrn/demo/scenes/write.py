@@ -1,0 +1,129 @@
+"""How are drawn scenes put on disk? Pictures in folders, a table per split, and a stamp that says what they are."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from msrn.demo.scenes.compose import LABELS, draw_scene
+from msrn.errors import DataError
+
+__all__ = ["write_scenes"]
+
+EDITION = 1
+"""Of the drawings: raised whenever the same seed gives another picture, so that old folders are drawn again."""
+
+MIN_SIZE = 32
+"""Pixels: things in smaller pictures could not be told apart."""
+
+STAMP = "scenes.json"
+
+
+def write_scenes(
+    folder: Path,
+    *,
+    train: int,
+    val: int,
+    test: int,
+    size: int = 192,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Draw a data set into a folder, or leave the folder as it is if it already holds just that.
+
+    Written: ``images/<split>/000000.jpg``; ``train.csv``, ``val.csv``, ``test.csv`` with columns ``image`` (path from
+    here) and ``labels`` (joined by ``|``); ``labels.txt``; ``scenes.json``, the settings. The folder appears at once,
+    complete. A folder of scenes drawn with other settings is replaced. Picture ``i`` of split ``s`` grows from
+    ``(seed, s, i)``: no two are alike, and a larger set begins with the pictures of a smaller one.
+
+    Args:
+        train, val, test: pictures in each split.
+        size: side of the pictures, pixels.
+        workers: processes that draw.
+        progress: called with pictures done and pictures in all.
+
+    Raises:
+        DataError: the folder holds something else than scenes, or a number is out of bounds.
+    """
+    folder = Path(folder)
+    counts = {"train": train, "val": val, "test": test}
+    if size < MIN_SIZE or min(*counts.values(), seed) < 0:
+        raise DataError(
+            f"expected at least {MIN_SIZE} pixels and no negative number, got size {size}, seed {seed} and {counts}",
+            where=str(folder),
+            hint="mend size, seed, train, val or test",
+        )
+    stamp = {"edition": EDITION, "size": size, "seed": seed, **counts}
+    if _holds(folder, stamp):
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "scenes"
+        _draw_all(fresh, counts, size=size, seed=seed, workers=workers, progress=progress)
+        (fresh / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
+        (fresh / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.replace(Path(scratch) / "replaced")
+        fresh.replace(folder)
+
+
+def _draw_all(
+    folder: Path,
+    counts: Mapping[str, int],
+    *,
+    size: int,
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    for split in counts:
+        (folder / "images" / split).mkdir(parents=True)
+    jobs = [(split, index) for split, count in counts.items() for index in range(count)]
+    draw = partial(_draw_one, folder, size, seed, tuple(counts))
+    rows: list[tuple[str, str]] = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else nullcontext() as pool:
+        for row in pool.map(draw, jobs, chunksize=16) if pool else map(draw, jobs):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), len(jobs))
+    for split in counts:
+        lines = [row for row, (of, _) in zip(rows, jobs, strict=True) if of == split]
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("image", "labels"), *lines])
+
+
+def _draw_one(folder: Path, size: int, seed: int, splits: tuple[str, ...], job: tuple[str, int]) -> tuple[str, str]:
+    split, index = job
+    picture, labels = draw_scene((seed, splits.index(split), index), size)
+    name = f"images/{split}/{index:06d}.jpg"
+    picture.save(folder / name, quality=90)
+    return name, "|".join(labels)
+
+
+def _holds(folder: Path, stamp: Mapping[str, int]) -> bool:
+    """Whether the folder is the set wanted; raises if replacing it would destroy something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.keys() != stamp.keys():
+        raise DataError(
+            "expected no folder, an empty one, or a set of drawn scenes; found something else",
+            where=str(folder),
+            hint="choose another folder, or move this one away",
+        )
+    images = folder / "images"
+    return found == stamp and all(
+        (folder / f"{split}.csv").is_file() and sum(1 for _ in (images / split).glob("*.jpg")) == stamp[split]
+        for split in ("train", "val", "test")
+    )

@@ -1,0 +1,1 @@
+"""Heads: feature maps and label inputs in, logits out."""
