@@ -1,0 +1,115 @@
+"""What can be chosen by name: one line per part, imported when it is used.
+
+A part is a class or a function whose first parameter, ``options``, is annotated with its own ``Options`` class. That
+annotation is all the settings, ``--help`` and ``--print_config`` need to know about it. This module imports no part
+and no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from msrn.errors import ConfigError, did_you_mean
+
+__all__ = ["KINDS", "Options", "load", "names", "options_class"]
+
+HEADS = {
+    "msrn": "msrn.models.heads.msrn:MSRN",
+    "average_pool": "msrn.models.heads.average_pool:AveragePool",
+    "max_pool": "msrn.models.heads.max_pool:MaxPool",
+    "csra": "msrn.models.heads.csra:CSRA",
+}
+
+LOSSES = {
+    "soft_margin": "msrn.losses.soft_margin:SoftMargin",
+}
+
+READERS = {
+    "table": "msrn.data.readers.table:read",
+    "manifest": "msrn.data.readers.manifest:read",
+    "folders": "msrn.data.readers.folders:read",
+    "textfiles": "msrn.data.readers.textfiles:read",
+    "parquet": "msrn.data.readers.parquet:read",
+    "webdataset": "msrn.data.readers.webdataset:read",
+    "voc": "msrn.data.readers.voc:read",
+    "coco": "msrn.data.readers.coco:read",
+    "nuswide": "msrn.data.readers.nuswide:read",
+    "apparel": "msrn.data.readers.apparel:read",
+}
+
+WRITERS = {
+    "manifest": "msrn.data.writers.manifest:write",
+    "table": "msrn.data.writers.table:write",
+    "coco": "msrn.data.writers.coco:write",
+    "webdataset": "msrn.data.writers.webdataset:write",
+}
+
+COMMANDS = {
+    "demo": "msrn.cli.demo:Demo",
+    "train": "msrn.cli.train:Train",
+    "evaluate": "msrn.cli.evaluate:Evaluate",
+    "predict": "msrn.cli.predict:Predict",
+    "labels": "msrn.cli.labels:Labels",
+    "summary": "msrn.cli.summary:Summary",
+    "data check": "msrn.cli.data_check:Check",
+    "data show": "msrn.cli.data_show:Show",
+    "data convert": "msrn.cli.data_convert:Convert",
+    "data split": "msrn.cli.data_split:Split",
+}
+
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "head": HEADS,
+    "loss": LOSSES,
+    "reader": READERS,
+    "writer": WRITERS,
+    "command": COMMANDS,
+}
+
+
+class Options(BaseModel):
+    """Base of every part's options: frozen, and an unknown option is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(description="which part; the other options of the section are those of this part")
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names of a kind, in the order of its table."""
+    return tuple(KINDS[kind])
+
+
+def load(kind: str, name: str) -> Any:
+    """The class or function of a part; its module is imported now.
+
+    Raises:
+        ConfigError: the kind has no such part.
+    """
+    table = KINDS[kind]
+    if name not in table:
+        known = f"known {kind}s: {', '.join(table)}"
+        near = did_you_mean(name, table)
+        raise ConfigError(f"there is no {kind} named {name!r}", kind, f"{near} {known}".strip())
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def options_class(kind: str, name: str) -> type[Options]:
+    """The ``Options`` class of a part.
+
+    Raises:
+        ConfigError: the kind has no such part.
+    """
+    part = load(kind, name)
+    function = part.__init__ if inspect.isclass(part) else part
+    annotation = function.__annotations__["options"]
+    found: type[Options] = (
+        getattr(sys.modules[function.__module__], annotation) if isinstance(annotation, str) else annotation
+    )
+    return found
