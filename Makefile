@@ -17,8 +17,8 @@ test: $(STAMP)  # each test process keeps to one thread: two that share cores sl
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
-	$(VENV)/bin/ruff check src tests examples benchmarks
-	$(VENV)/bin/ruff format --check src tests examples benchmarks
+	$(VENV)/bin/ruff check src tests examples benchmarks docs
+	$(VENV)/bin/ruff format --check src tests examples benchmarks docs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 

@@ -33,7 +33,7 @@ from triton.testing import do_bench
 from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
 
 WIDTH = 512
-LABEL_SETS = {"VOC": 24, "COCO": 84}
+LABEL_SETS = {"COCO": 84, "VOC": 24}
 """Labels and groups: K."""
 POSITIONS = (784, 196, 49)
 BATCHES = (64, 16)
@@ -52,6 +52,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "plain": semantic_attention_reference,
     "compiled": lambda features, vectors: compiled_reference()(features, vectors),
 }
+"""Channels last is what the network gives."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu_operator.json; made if missing")
     parser.add_argument("--minutes", type=float, default=7.0, help="after this long only triton is measured")
     options = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        print(
-            "gpu_operator measures on a GPU, and this torch finds none: run it where torch.cuda.is_available() is true "
-            "(nvidia-smi shows the GPUs of a machine; a torch built for CPUs shows none of them).",
-            file=sys.stderr,
-        )
-        raise SystemExit(2)
+    need_gpu("gpu_operator")
     deadline = time.monotonic() + 60 * options.minutes
     errors = check()
     ceilings = Ceilings(copy_rate(), exponential_rate())
@@ -100,6 +95,17 @@ def main(arguments: list[str] | None = None) -> None:
     document = {"machine": machine(), "ceilings": asdict(ceilings), "errors": errors, "rows": rows}
     write(options.out / "gpu_operator.json", document)
     print(table(rows))
+
+
+def need_gpu(name: str) -> None:
+    """Ends with 2, and says why, where there is no GPU."""
+    if not torch.cuda.is_available():
+        print(
+            f"{name} measures on a GPU, and this torch finds none: run it where torch.cuda.is_available() is true "
+            "(nvidia-smi shows the GPUs of a machine; a torch built for CPUs shows none of them).",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
 
 
 def describe(

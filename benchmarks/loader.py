@@ -1,4 +1,4 @@
-"""How many pictures a second do the loaders give, and does training ever wait for them?"""
+"""Images per second from the loaders, and the time that training waits for them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from network import training_step
-from predict import draw_pictures
+from network import preset_with, training_step
+from predict import draw_images
 from timing import Run, Times, ratio, side_by_side
 
-from msrn.config import Settings, load_settings, preset
+from msrn.config import Settings
 from msrn.data.dataset import ImageDataset, on_device, training_loader
-from msrn.data.image_cache import PictureCache
+from msrn.data.image_cache import ImageCache
 from msrn.data.manifest import Manifest, Record
 from msrn.data.transforms import Preprocessing, train_transform
 from msrn.labels.space import LabelSpace
@@ -38,21 +38,21 @@ def dataset(files: Manifest, settings: Settings, margin: float, cache: Path | No
         files,
         train_transform(preprocessing, settings.data.augment),
         files.targets("positive"),
-        least_side=preprocessing.least_side,
-        cache=PictureCache(files, cache, least_side=preprocessing.least_side) if cache else None,
+        min_side=preprocessing.min_side,
+        cache=ImageCache(files, cache, min_side=preprocessing.min_side) if cache else None,
     )
 
 
 def epoch(images: ImageDataset, workers: int, batch: int = 32) -> None:
-    """Read every picture once, and do nothing with it."""
+    """Read every image once."""
     for _ in training_loader(images, batch_size=batch, seed=0, epoch=0, workers=workers):
         pass
 
 
-def rates(folder: Path, settings: Settings, size: tuple[int, int], count: int, told: str) -> list[dict[str, Any]]:
-    """Pictures a second by workers, decoded in full, reduced, and from the cache."""
+def rates(folder: Path, settings: Settings, size: tuple[int, int], count: int, shown: str) -> list[dict[str, Any]]:
+    """Images per second by workers, decoded in full, reduced, and from the cache."""
     folder.mkdir()
-    files = manifest(draw_pictures(folder, count, size))
+    files = manifest(draw_images(folder, count, size))
     sets = {
         "decoded in full": dataset(files, settings, 0),
         "decoded reduced": dataset(files, settings, settings.data.decode_margin),
@@ -63,15 +63,15 @@ def rates(folder: Path, settings: Settings, size: tuple[int, int], count: int, t
         calls[f"{how}, {workers} workers"] = partial(epoch, images, workers)
     times = side_by_side(calls, runs=3)
     return [
-        {"what": f"loader, {told}, {name}", "value": f"{count / taken.median:.0f} images/s"}
+        {"what": f"loader, {shown}, {name}", "value": f"{count / taken.median:.0f} images/s"}
         for name, taken in times.items()
     ]
 
 
 def beside_training(folder: Path, settings: Settings, count: int = 256) -> list[dict[str, Any]]:
-    """An epoch of real training steps, with pictures from files and with one batch that is in memory already."""
+    """An epoch of real training steps, with images from files and with one batch that is in memory already."""
     folder.mkdir()
-    images = dataset(manifest(draw_pictures(folder, count)), settings, settings.data.decode_margin)
+    images = dataset(manifest(draw_images(folder, count)), settings, settings.data.decode_margin)
     size, batch = settings.data.image_size, settings.data.batch_size
     step = training_step(settings, LABELS)
     ready = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last), torch.zeros(batch, LABELS)
@@ -95,7 +95,7 @@ def beside_training(folder: Path, settings: Settings, count: int = 256) -> list[
         },
         *(
             {
-                "what": f"{what}: pictures from files, {workers} workers, over pictures in memory",
+                "what": f"{what}: images from files, {workers} workers, over images in memory",
                 "slow": str(times[workers]),
                 "fast": str(times["memory"]),
                 "ratio": ratio(times[workers], times["memory"]),
@@ -107,7 +107,7 @@ def beside_training(folder: Path, settings: Settings, count: int = 256) -> list[
 
 def measure() -> list[dict[str, Any]]:
     """All rows."""
-    settings = load_settings(preset("voc2007_lite"))
+    settings = preset_with("voc2007_lite")
     torch.manual_seed(0)
     np.random.seed(0)
     with tempfile.TemporaryDirectory() as name:

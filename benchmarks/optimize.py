@@ -1,8 +1,8 @@
-"""What does each form of a trained network cost and change on VOC 2007? Speed, mAP, largest change of a probability.
+"""Speed, mAP and largest change of a probability of each variant of a trained network on VOC 2007.
 
     python benchmarks/optimize.py --bundle runs/voc/bundle --root VOCdevkit [--split val] [--limit 500]
 
-Every form is timed in turns on one batch and on single pictures, decoding left out. Those that ``optimize`` would
+The variants are timed in turn on one batch and on single images, without decoding. Those that ``optimize`` would
 refuse are measured too, to show why.
 """
 
@@ -14,14 +14,15 @@ import platform
 import numpy as np
 import torch
 
-from msrn.bundle.files import read_bundle
+from msrn.bundle.read import read_bundle
 from msrn.config import load_settings, merge
-from msrn.data.transforms import eval_transform, open_image
+from msrn.data.decode import open_image
+from msrn.data.transforms import eval_transform
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import judge, score_split
+from msrn.engine.evaluate import evaluate_scores, score_split
 from msrn.engine.setup import read_named_split
 from msrn.inference.autotune import TIMED_ON_CPU, _seconds, optimize
-from msrn.inference.variants import forms
+from msrn.inference.variants import variants
 
 
 def main() -> None:
@@ -30,16 +31,13 @@ def main() -> None:
     parser.add_argument("--bundle", required=True, help="bundle or run folder, trained on VOC 2007")
     parser.add_argument("--root", required=True, help="VOCdevkit")
     parser.add_argument("--split", default="val", choices=("val", "test"))
-    parser.add_argument("--limit", type=int, help="only so many pictures of the split")
+    parser.add_argument("--limit", type=int, help="maximum number of images of the split")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     args = parser.parse_args()
 
     bundle = read_bundle(args.bundle)
-    tree = merge(
-        bundle.settings.model_dump(mode="json"),
-        {"data": {"root": args.root, args.split: args.split}, "run": {"device": args.device}},
-    )
-    settings = load_settings(tree, "benchmark")
+    chosen = {"data": {"root": args.root, args.split: args.split}, "run": {"device": args.device}}
+    settings = load_settings(merge(bundle.metadata.settings, chosen), "benchmark")
     manifest = read_named_split(settings, args.split, bundle.labels)
     manifest = manifest.first(args.limit or len(manifest))
     fabric = make_fabric(settings)
@@ -49,22 +47,22 @@ def main() -> None:
     images = images.to(fabric.device)
 
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{args.bundle}: {bundle.settings.model.name} on {bundle.settings.model.backbone}, {images.shape[-1]} px")
+    print(f"{args.bundle}: {settings.model.head.name} on {settings.model.backbone}, {images.shape[-1]} px")
     print(f"{optimize(bundle.model, images)}\n")
 
-    candidates = forms(bundle.model, images)
+    candidates = variants(bundle.model, images)
     alone = _seconds(candidates, images[:1])
     together = _seconds(candidates, images[:TIMED_ON_CPU])
-    print(f"{manifest.source}, {len(manifest):,} pictures")
-    print(f"{'form':64} ms, 1  ms, {TIMED_ON_CPU}    mAP  change of mAP  largest change of p  99.9 %")
+    print(f"{manifest.source}, {len(manifest):,} images")
+    print(f"{'variant':64} ms, 1  ms, {TIMED_ON_CPU}    mAP  change of mAP  largest change of p  99.9 %")
     loaded: tuple[np.ndarray, float] | None = None
-    for form, single, batch in zip(candidates, alone, together, strict=True):
-        scores = score_split(form, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
-        mean_ap = 100 * judge(scores, manifest, difficult=settings.data.difficult)["mAP"]
+    for variant, single, batch in zip(candidates, alone, together, strict=True):
+        scores = score_split(variant, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
+        mean_ap = 100 * evaluate_scores(scores, manifest, difficult=settings.data.difficult).metrics.mean_ap
         loaded = loaded or (scores, mean_ap)
         change = np.abs(scores - loaded[0])
         print(
-            f"{form.name:64}{1e3 * single:6.1f}{1e3 * batch:7.1f}{mean_ap:7.2f}{mean_ap - loaded[1]:15.3f}"
+            f"{variant.name:64}{1e3 * single:6.1f}{1e3 * batch:7.1f}{mean_ap:7.2f}{mean_ap - loaded[1]:15.3f}"
             f"{change.max():21.1e}{np.quantile(change, 0.999):8.0e}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""How many pictures does a predictor tag a second, where does the time go, and how long does the first one take?"""
+"""Images per second of a predictor, the share of each part in its time, and a cold start."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from unittest import mock
 
 import numpy as np
 import torch
-from network import build
+from network import build, label_inputs, preset_with
 from PIL import Image
 from timing import Times, seconds, side_by_side
 
-from msrn.bundle.files import write_bundle
-from msrn.config import load_settings, preset
+from msrn.bundle.metadata import Metadata
+from msrn.bundle.write import write_bundle
 from msrn.data.transforms import Preprocessing
 from msrn.inference.predictor import Predictor
 from msrn.labels.space import LabelSpace
 
 
-def draw_pictures(folder: Path, count: int, size: tuple[int, int] = (500, 375)) -> list[Path]:
+def draw_images(folder: Path, count: int, size: tuple[int, int] = (500, 375)) -> list[Path]:
     """JPEG files of VOC's usual size with some structure in them: decoding pure noise would take longer."""
     generator = np.random.default_rng(0)
     paths = []
@@ -41,30 +41,37 @@ def draw_pictures(folder: Path, count: int, size: tuple[int, int] = (500, 375)) 
 
 def voc_lite_bundle(folder: Path) -> Path:
     """A bundle of the preset voc2007_lite with random weights, 20 labels."""
-    settings = load_settings(preset("voc2007_lite"))
-    labels = LabelSpace([f"label {number:02}" for number in range(20)])
-    model = build(settings.model, 20)
-    write_bundle(
-        folder / "bundle",
-        model,
-        labels=labels,
+    settings, inputs = preset_with("voc2007_lite"), label_inputs(20)
+    metadata = Metadata(
+        labels=inputs.names,
+        labels_digest=LabelSpace(inputs.names).digest,
         preprocessing=Preprocessing(size=settings.data.image_size),
-        thresholds=[0.5] * 20,
-        settings=settings,
-        facts={},
+        precision=settings.run.precision,
+        thresholds=dict.fromkeys(inputs.names, 0.5),
+        thresholds_chosen="0.5 for all labels",
+        thresholds_split=None,
+        splits={},
+        epoch=1,
+        metrics={},
+        embeddings=None,
+        graph=None,
+        settings=settings.model_dump(mode="json"),
+        versions={},
+        files={},
     )
+    write_bundle(folder / "bundle", build(settings.model, len(inputs)), inputs, metadata)
     return folder / "bundle"
 
 
 class Spent:
-    """Seconds by part, of wall time; a part inside another is taken off it."""
+    """Seconds of wall time by part; the time of a part inside another is subtracted from the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what runs inside under ``name``."""
+        """Count the time inside under ``name``."""
         began, before = time.perf_counter(), sum(self.seconds.values())
         try:
             yield
@@ -82,17 +89,17 @@ class Spent:
         return counted
 
 
-def throughput(bundle: Path, pictures: list[Path]) -> list[dict[str, Any]]:
-    """Pictures a second, one and 32 at a time, and the shares of each part where nothing runs beside anything."""
+def throughput(bundle: Path, images: list[Path]) -> list[dict[str, Any]]:
+    """Images per second, one and 32 at a time, as trained and with the fastest variant."""
     rows = []
     for optimize in (False, True):
         predictor = Predictor.load(bundle, device="cpu", optimize=optimize)
-        list(predictor.predict(pictures[:32]))
-        told = "optimised" if optimize else "as trained"
-        many = side_by_side({"many": lambda p=predictor: list(p.predict(pictures, batch_size=32))})["many"]
-        rows.append(_rate(f"Predictor, Lite0, 224 px, JPEG files, 32 at a time, {told}", many, len(pictures)))
-        one = side_by_side({"one": lambda p=predictor: [p(path) for path in pictures[:32]]})["one"]
-        rows.append(_rate(f"Predictor, Lite0, 224 px, JPEG files, one at a time, {told}", one, 32))
+        list(predictor.predict(images[:32]))
+        variant = "optimised" if optimize else "as trained"
+        many = side_by_side({"many": lambda p=predictor: list(p.predict(images, batch_size=32))})["many"]
+        rows.append(_rate(f"Predictor, Lite0, 224 px, JPEG files, 32 at a time, {variant}", many, len(images)))
+        one = side_by_side({"one": lambda p=predictor: [p(path) for path in images[:32]]})["one"]
+        rows.append(_rate(f"Predictor, Lite0, 224 px, JPEG files, one at a time, {variant}", one, 32))
     return rows
 
 
@@ -100,23 +107,24 @@ def _rate(what: str, times: Times, count: int) -> dict[str, Any]:
     return {"what": what, "value": f"{count / times.median:.1f} images/s", "images_per_second": count / times.median}
 
 
-def shares(bundle: Path, pictures: list[Path], batch: int) -> dict[str, float]:
-    """Share of the wall time by part, of ``predict`` with everything in one thread after another."""
+def shares(bundle: Path, images: list[Path], batch: int) -> dict[str, float]:
+    """Share of each part in the wall time of ``predict``, with everything one after another in one thread."""
     predictor = Predictor.load(bundle, device="cpu")
     spent = Spent()
-    model = predictor._model
+    model: Any = predictor._model
+    semantics = model.head.semantics
     with (
         mock.patch.object(predictor, "_read", spent.around("decode and resize", predictor._read)),
         mock.patch.object(model.backbone, "forward", spent.around("backbone", model.backbone.forward)),
-        mock.patch.object(model.semantics, "forward", spent.around("semantics", model.semantics.forward)),
+        mock.patch.object(semantics, "forward", spent.around("semantics", semantics.forward)),
         mock.patch(
             "msrn.models.heads.msrn.semantic_attention",
             spent.around("semantic attention", sys.modules["msrn.models.heads.msrn"].semantic_attention),
         ),
     ):
-        for start in range(0, len(pictures), batch):
+        for start in range(0, len(images), batch):
             with spent.part("rest"):
-                read = [predictor._read(path) for path in pictures[start : start + batch]]
+                read = [predictor._read(path) for path in images[start : start + batch]]
                 list(predictor._predict_batch(read))
             if start == 0:
                 spent.seconds.clear()  # the first batch warms up
@@ -133,32 +141,31 @@ import torch; done("torch")
 import torchvision; done("torchvision")
 import timm; done("timm")
 from msrn.inference.predictor import Predictor; done("msrn")
-import sys; predictor = Predictor.load(sys.argv[1], device="cpu", few=True); done("bundle")
-predictor(sys.argv[2]); marks = done("picture")
+from msrn.ops.semantic_attention import set_default_form; set_default_form("chunked")
+import sys; predictor = Predictor.load(sys.argv[1], device="cpu"); done("bundle")
+predictor(sys.argv[2]); marks = done("image")
 import json; times = [began] + [mark for _, mark in marks]
 print(json.dumps({name: times[n + 1] - times[n] for n, (name, _) in enumerate(marks)}))
 """
 
 
-def cold(bundle: Path, picture: Path, runs: int = 11) -> list[dict[str, Any]]:
-    """``msrn predict`` of one picture from the start of the process, and where such a process spends its time."""
-    command = [str(Path(sys.executable).with_name("msrn")), "predict", str(bundle), str(picture), "--device", "cpu"]
+def cold(bundle: Path, image: Path, runs: int = 11) -> list[dict[str, Any]]:
+    """``msrn predict`` of one image from the start of the process, and the parts of that time."""
+    command = [str(Path(sys.executable).with_name("msrn")), "predict", str(bundle), str(image), "--device", "cpu"]
     times = side_by_side({"cold": lambda: subprocess.run(command, check=True, capture_output=True)}, runs=runs)["cold"]
     parts = [
-        json.loads(
-            subprocess.run([sys.executable, "-c", COLD, bundle, picture], check=True, capture_output=True).stdout
-        )
+        json.loads(subprocess.run([sys.executable, "-c", COLD, bundle, image], check=True, capture_output=True).stdout)
         for _ in range(3)
     ]
     middle = {name: float(np.median([part[name] for part in parts])) for name in parts[0]}
-    told = ", ".join(f"{name} {seconds(value)}" for name, value in middle.items())
+    shown = ", ".join(f"{name} {seconds(value)}" for name, value in middle.items())
     return [
         {
-            "what": "cold msrn predict of one picture, from process start",
+            "what": "cold msrn predict of one image, from process start",
             "value": str(times),
             "seconds": times.median,
-            "at_most_seconds": 4.0,
-            "note": f"of which: {told}; the rest is Python's own start, the command line and the end of the process",
+            "max_seconds": 4.0,
+            "note": f"of which: {shown}; the rest is Python's own start, the command line and the end of the process",
         }
     ]
 
@@ -167,13 +174,14 @@ def measure() -> list[dict[str, Any]]:
     """All rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle, pictures = voc_lite_bundle(folder), draw_pictures(folder, 128)
-        rows = throughput(bundle, pictures)
+        bundle, images = voc_lite_bundle(folder), draw_images(folder, 128)
+        rows = throughput(bundle, images)
         for batch in (1, 32):
-            part = shares(bundle, pictures, batch)
-            told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in sorted(part.items(), key=lambda p: -p[1]))
-            rows.append({"what": f"where the time of Predictor goes, {batch} at a time", "value": told, "shares": part})
-        return [*rows, *cold(bundle, pictures[0])]
+            part = shares(bundle, images, batch)
+            ordered = sorted(part.items(), key=lambda item: -item[1])
+            value = ", ".join(f"{name} {100 * share:.0f} %" for name, share in ordered)
+            rows.append({"what": f"parts of the time of Predictor, {batch} at a time", "value": value, "shares": part})
+        return [*rows, *cold(bundle, images[0])]
 
 
 if __name__ == "__main__":

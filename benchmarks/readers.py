@@ -1,7 +1,7 @@
-"""How long does a COCO file of val2014's size take to read, and how much memory?
+"""Time and memory of reading a COCO file of val2014's size.
 
-The file is generated: 40,504 pictures and 290,000 objects with outlines of real length, about the size of the original.
-Reading happens in a process of its own, whose largest size is told.
+The file is generated: 40,504 images and 290,000 objects with outlines of real length, about the size of the original.
+It is read in a process of its own, whose peak size is reported.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 IMAGES, OBJECTS, CATEGORIES, EMPTY = 40_504, 290_000, 80, 367
 READ = """
 import json, sys, time
-from msrn.data.readers.coco import read_coco
+from msrn.data.readers.coco import Options, read
 began = time.perf_counter()
-data = read_coco(sys.argv[1], "val2014")
+data = read(Options(), sys.argv[1], "val2014", None)
 took = time.perf_counter() - began
 with open("/proc/self/status") as status:  # of this program alone, where ru_maxrss may be that of who started it
     peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-print(json.dumps({"seconds": took, "peak": peak, "pictures": len(data), "source": data.source}))
+print(json.dumps({"seconds": took, "peak": peak, "images": len(data), "source": data.source}))
 """
 
 
 def generate(root: Path) -> Path:
-    """``annotations/instances_val2014.json`` below ``root``, and its pictures as empty files."""
+    """``annotations/instances_val2014.json`` below ``root``, and its images as empty files."""
     draw = random.Random(0)
     (root / "annotations").mkdir()
     (root / "val2014").mkdir()
@@ -44,7 +44,7 @@ def generate(root: Path) -> Path:
         file.write(json.dumps({"info": {}, "images": images, "licenses": [], "categories": categories})[:-1])
         file.write(', "annotations": [')
         for number in range(OBJECTS):
-            # Every picture but the last few has an object; the rest fall anywhere.
+            # Every image but the last few has an object; the rest fall anywhere.
             shown = IMAGES - EMPTY
             image = number + 1 if number < shown else draw.randint(1, shown)
             file.write(", " * (number > 0) + json.dumps(_object(number, image, draw)))
@@ -67,16 +67,16 @@ def _object(number: int, image: int, draw: random.Random) -> dict[str, Any]:
 
 
 def measure() -> list[dict[str, Any]]:
-    """Rows of what was measured."""
+    """The row of the table."""
     with tempfile.TemporaryDirectory() as name:
         path = generate(Path(name))
         size = path.stat().st_size
-        told = subprocess.run([sys.executable, "-c", READ, name], check=True, capture_output=True, text=True).stdout
-    found = json.loads(told)
-    assert found["pictures"] == IMAGES - EMPTY, found
-    what = f"COCO file of val2014's size ({size / 2**20:.0f} MiB, {IMAGES:,} pictures, {OBJECTS:,} objects), read"
+        output = subprocess.run([sys.executable, "-c", READ, name], check=True, capture_output=True, text=True).stdout
+    found = json.loads(output)
+    assert found["images"] == IMAGES - EMPTY, found
+    what = f"COCO file of val2014's size ({size / 2**20:.0f} MiB, {IMAGES:,} images, {OBJECTS:,} objects), read"
     value = f"{found['seconds']:.1f} s, process of {found['peak'] / 2**20:,.0f} MiB at its largest"
-    return [{"what": what, "value": value, "seconds": found["seconds"], "at_most_seconds": 15.0}]
+    return [{"what": what, "value": value, "seconds": found["seconds"], "max_seconds": 15.0}]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""How is something timed here? Side by side in one process, in turn, after a warm-up; medians and ratios are kept.
+"""Timing and memory of functions, side by side in one process.
 
-Ratios of two functions that ran in turn hold on a machine whose speed drifts; single times do not. Every second round
-runs backwards, because what ran before leaves caches and memory as it likes.
+Functions run in turn after a warm-up; medians and ratios are kept. Ratios of functions that ran in turn hold on a
+machine whose speed drifts; single times do not. Every second round runs in reverse order, because each function leaves
+caches and memory in another state.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Times:
 
 
 def side_by_side(functions: Mapping[str, Run], *, runs: int = 5, warm_up: int = 1) -> dict[str, Times]:
-    """Time functions in turn, A B C, C B A, ..., ``runs`` rounds after ``warm_up`` that are not counted."""
+    """Time functions in turn, A B C, C B A, ..., for ``runs`` rounds after ``warm_up`` rounds that are not counted."""
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + runs):
         for name, function in list(functions.items())[:: -1 if number % 2 else 1]:
@@ -56,9 +57,9 @@ def ratio(slow: Times, fast: Times) -> float:
 
 
 def peak_memory(function: Run) -> int:
-    """Bytes by which the process grows while ``function`` runs, at its peak (Linux: VmHWM, which is set back before).
+    """Bytes by which the process grows while ``function`` runs, at its peak (Linux: VmHWM, reset beforehand).
 
-    It is run once beforehand, so that what is kept for good is not counted; what was freed is given back first.
+    The function runs once before, so that what stays allocated is not counted; freed memory is returned first.
     """
     function()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -74,7 +75,7 @@ def _status(field: str) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Hardware and versions behind the figures."""
     info = Path("/proc/cpuinfo")
     models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     packages = ("torch", "torchvision", "timm", "numba", "numpy", "pillow", "onnxruntime")

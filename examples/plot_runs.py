@@ -1,6 +1,6 @@
-"""Draw the learning curves of some run folders side by side.
+"""Draw the validation mAP of several runs by epoch.
 
-python examples/plot_runs.py runs/per-label runs/flatten runs/linear --out curves.png
+python examples/plot_runs.py runs/per-label runs/flatten runs/pool --out curves.png
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 def read_curve(folder: Path) -> tuple[list[int], list[float]]:
     """Epochs and validation mAP (per cent) of a run's log."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    judged = [line for line in lines if line["event"] == "judge"]
-    return [line["epoch"] for line in judged], [100 * line["val_mAP"] for line in judged]
+    evaluations = [line for line in lines if line["event"] == "evaluate"]
+    return [line["epoch"] for line in evaluations], [100 * line["val_mAP"] for line in evaluations]
 
 
 def main() -> None:
     """Parse, draw, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders; a label may follow after =")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, each with an optional =label")
     parser.add_argument("--out", type=Path, default=Path("curves.png"))
     args = parser.parse_args()
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")

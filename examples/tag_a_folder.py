@@ -1,6 +1,6 @@
-"""Tag every picture of a folder: one JSON object a line.
+"""Label every image of a folder: one JSON object per line.
 
-python examples/tag_a_folder.py runs/demo/run photos/ > tags.jsonl
+python examples/tag_a_folder.py runs/demo/run photos/ > labels.jsonl
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from msrn import MsrnError, Predictor
 
 
 def main() -> int:
-    """Parse, predict, print; 0 if every picture could be read, 1 if some could not, 2 on a mistake."""
+    """Parse, predict, print. Returns 0, 1 if some images could not be read, or 2 for a mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", help="bundle or run folder")
-    parser.add_argument("folder", help="folder of pictures; its subfolders are looked into")
-    parser.add_argument("--top", type=int, default=5, help="how many labels to list, best first")
+    parser.add_argument("folder", help="folder of images, searched with its subfolders")
+    parser.add_argument("--top", type=int, default=5, help="number of labels to list, best first")
     args = parser.parse_args()
     broken = 0
     try:

@@ -35,10 +35,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(scenes: Path) -> Callable[..., Settings]:
     """Settings of the preset ``tiny`` on the drawn scenes: ``tiny(folder, optim={"ema": 0.9})``."""
-    from msrn.config import load_settings, merge, preset
+    from msrn.config import load_settings, merge
+    from msrn.presets import preset
 
     def settings(folder: Path | str, **sections: dict[str, Any]) -> Settings:
-        data = {"format": "scenes", "root": str(scenes), "val": "val", "test": "test"}
+        data = {"reader": "table", "root": str(scenes), "train": "train", "val": "val", "test": "test"}
         tree = merge(preset("tiny"), {"data": data, "run": {"folder": str(folder), "device": "cpu"}})
         return load_settings(merge(tree, sections))
 

@@ -1,4 +1,4 @@
-"""Does an error say what, where and what to do, and all of it at once?"""
+"""Errors state what is wrong, where and what to do, all problems together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from msrn import errors
 from msrn.errors import (
     MAX_SHOWN,
     ConfigError,
     DataError,
-    MsrnError,
     Problem,
     ShapeError,
     WeightsError,
@@ -22,7 +20,7 @@ from msrn.errors import (
 )
 
 
-def test_an_error_reads_what_where_and_what_to_do() -> None:
+def test_an_error_states_what_where_and_what_to_do() -> None:
     error = DataError("unknown label 'sofaa'", "train.jsonl, line 214", "did you mean 'sofa'?")
     assert str(error) == "unknown label 'sofaa'\n  at: train.jsonl, line 214\n  hint: did you mean 'sofa'?"
     assert error.problems == (Problem(error.message, error.where, error.hint),)
@@ -34,20 +32,20 @@ def test_parts_that_are_not_given_leave_no_line() -> None:
     assert str(ShapeError("too small", "tap 2")) == "too small\n  at: tap 2"
 
 
-def test_several_problems_come_in_one_error_of_the_kind_asked_for() -> None:
+def test_several_problems_come_in_one_error_of_the_given_class() -> None:
     error = WeightsError.of([Problem("missing a", "w.pth"), Problem("missing b", "", "rename it")], "they do not fit")
     assert type(error) is WeightsError
     assert str(error) == "they do not fit: 2 problems\n- missing a\n    at: w.pth\n- missing b\n    hint: rename it"
 
 
 def test_a_single_problem_is_raised_as_itself() -> None:
-    error = ConfigError.of([Problem("lr is negative", "mine.yaml", "use 0.1")], "the settings do not hold")
+    error = ConfigError.of([Problem("lr is negative", "mine.yaml", "use 0.1")], "invalid settings")
     assert (error.message, error.where, error.hint) == ("lr is negative", "mine.yaml", "use 0.1")
-    assert "settings do not hold" not in str(error)
+    assert "invalid settings" not in str(error)
 
 
 @pytest.mark.parametrize("more", [0, 1, 2345])
-def test_a_flood_of_problems_is_cut_and_the_rest_is_counted(more: int) -> None:
+def test_many_problems_are_cut_and_the_rest_is_counted(more: int) -> None:
     problems = [Problem(f"row {row}") for row in range(MAX_SHOWN + more)]
     error = DataError.of(problems, "the table is broken")
     lines = str(error).splitlines()
@@ -57,7 +55,7 @@ def test_a_flood_of_problems_is_cut_and_the_rest_is_counted(more: int) -> None:
     assert len(error.problems) == MAX_SHOWN + more
 
 
-def test_errors_survive_the_way_between_processes() -> None:
+def test_errors_survive_pickling_and_copying() -> None:
     several = DataError.of([Problem("a", "1", "x"), Problem("b", "2")], "broken")
     for error in (several, ShapeError("m", "w", "h")):
         for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
@@ -66,15 +64,7 @@ def test_errors_survive_the_way_between_processes() -> None:
             assert copied.problems == error.problems
 
 
-def test_every_kind_of_error_is_one_of_ours_and_is_drawn_in_the_tree() -> None:
-    kinds = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
-    assert len(kinds) == 9
-    for kind in kinds:
-        assert issubclass(kind, MsrnError)
-        assert kind.__name__ in errors.__doc__
-
-
-def test_the_reason_of_a_system_error_is_its_words_alone(tmp_path: Path) -> None:
+def test_the_reason_of_a_system_error_is_its_message_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"\[Errno 2\]") as raised:
         (tmp_path / "gone").read_text()
     assert reason(raised.value) == "No such file or directory"
@@ -82,7 +72,36 @@ def test_the_reason_of_a_system_error_is_its_words_alone(tmp_path: Path) -> None
     assert reason(ValueError("no number")) == "no number"
 
 
-def test_the_nearest_name_is_offered_and_a_far_one_is_not() -> None:
-    assert did_you_mean("sofaa", ["chair", "sofa", "sheep"]) == "did you mean 'sofa'?"
-    assert did_you_mean("zeppelin", ["chair", "sofa"]) == ""
-    assert did_you_mean("sofa", iter(())) == ""
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("sofaa", ["chair", "sofa", "sheep"], "sofa"),
+        ("baot", ["coat", "boat", "boot"], "boat"),
+        ("dgo", ["cat", "dog"], "dog"),
+        ("tv", ["cat", "TV"], "TV"),
+        ("traffic_light", ["traffic", "traffic light", "light"], "traffic light"),
+        ("TrafficLight", ["train", "traffic_light"], "traffic_light"),
+        ("--optim.lerning-rate", ["--optim.learning_rate", "--optim.epochs"], "--optim.learning_rate"),
+        ("lr", ["data.train", "optim.lr"], "optim.lr"),
+        ("--lr", ["--data.train", "--optim.lr"], "--optim.lr"),
+        ("glove-6b-50", ["glove-6b-50d", "glove-6b-300d-benchmarks", "onehot"], "glove-6b-50d"),
+        ("猫犬", ["猫犬子", "dog"], "猫犬子"),
+    ],
+)
+def test_the_nearest_name_is_offered(name: str, known: list[str], expected: str) -> None:
+    assert did_you_mean(name, known) == f"did you mean {expected!r}?"
+    assert did_you_mean(name, iter(known)) == f"did you mean {expected!r}?"
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("zeppelin", ["chair", "sofa"]),
+        ("zeppelin.csv", ["chair.csv"]),
+        ("sofa", []),
+        ("", ["a", "b"]),
+        ("cat", ["dog", "cow"]),
+    ],
+)
+def test_a_name_without_a_similar_one_gets_no_offer(name: str, known: list[str]) -> None:
+    assert did_you_mean(name, known) == ""

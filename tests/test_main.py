@@ -1,4 +1,4 @@
-"""Does the program end as a program should, though it skips Python's own taking apart?"""
+"""The program ends with the right exit code and all its output, though it skips Python's own teardown."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_exit_codes_are_those_of_the_command_line(arguments: list[str], code: in
 
 
 def test_everything_printed_arrives() -> None:
-    told = program("train", "--preset", "tiny", "--print_config")
-    assert told.returncode == 0
-    assert told.stdout.endswith("checkpoint_minutes: 10.0\n")
+    done = program("train", "--preset", "tiny", "--print_config")
+    assert done.returncode == 0
+    assert done.stdout.endswith("checkpoint_minutes: 10.0\n")
 
 
 def test_exit_handlers_run(tmp_path: Path) -> None:
@@ -34,11 +34,11 @@ def test_exit_handlers_run(tmp_path: Path) -> None:
     assert mark.exists()
 
 
-def test_an_error_of_ours_still_shows_its_trace() -> None:
+def test_an_exception_outside_the_commands_still_shows_its_trace() -> None:
     broken = "import msrn.cli; msrn.cli.main = lambda: 1 / 0"
-    told = program("--version", before=broken)
-    assert told.returncode == 1
-    assert "ZeroDivisionError" in told.stderr
+    done = program("--version", before=broken)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
@@ -50,8 +50,17 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        whole = [sys.executable, "-m", "msrn", "train", "--preset", "tiny", "--print_config"]
+        done = subprocess.run(whole, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize("kept", [True, False])
-def test_memory_that_a_tensor_leaves_is_kept_for_the_next(kept: bool) -> None:
+def test_memory_that_a_tensor_frees_is_kept_for_the_next(kept: bool) -> None:
     code = f"""
 import torch
 from msrn.__main__ import keep_freed_memory
@@ -68,20 +77,20 @@ print(before - resident())
     assert (given_back < 2**20) is kept
 
 
-def test_garbage_is_looked_for_late_at_first_and_then_oftener() -> None:
+def test_garbage_is_collected_late_at_first_and_then_more_often() -> None:
     code = """
 import gc
 from msrn.__main__ import collect_garbage_seldom
 ran = []
 collect_garbage_seldom()
-gc.callbacks.append(lambda phase, facts: phase == "start" and ran.append(len(kept)))
+gc.callbacks.append(lambda phase, info: phase == "start" and ran.append(len(kept)))
 kept = []
 for _ in range(1_500_000):
     kept.append([])
 print(ran[0], len(ran), gc.get_threshold()[0])
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    first, times, threshold = map(int, told.split())
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    first, times, threshold = map(int, out.split())
     assert 800_000 < first <= 1_000_000
     assert times > 3
     assert threshold == 100_000

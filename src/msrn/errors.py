@@ -1,22 +1,22 @@
-"""Which things can go wrong, and how are they said?
+"""The exception tree, and helpers for error messages.
 
     MsrnError
     ├── ConfigError        a setting is out of bounds, unknown or contradicts another
-    ├── LabelError         label names, word vectors or a label graph do not fit
-    ├── DataError          a data set, table, list or picture is broken
-    ├── ShapeError         arrays or tensors whose sizes do not fit together
-    ├── WeightsError       a checkpoint or pretrained weights do not fit the model
-    ├── BundleError        a bundle or run folder is incomplete or of another kind
-    ├── DependencyError    an optional package is needed and missing
-    └── TrainingError      training cannot go on (non-finite loss)
+    ├── LabelError         label names, label embeddings or a label graph do not match
+    ├── DataError          a data set, table, list or image is broken
+    ├── ShapeError         the sizes of arrays or tensors do not match
+    ├── WeightsError       a checkpoint or pretrained weights do not match the model
+    ├── BundleError        a bundle or run folder is incomplete, damaged or of another kind
+    ├── DependencyError    an optional package is missing
+    └── TrainingError      training cannot continue (non-finite loss)
 
-Every error holds one or more problems. A problem says what was expected and what came (``message``), where
+Every error has one or more problems. A problem states what was expected and what was found (``message``), where
 (``where``: file and line, key, shape) and what to do (``hint``). All problems of one input are raised together.
 """
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,11 +36,12 @@ __all__ = [
 ]
 
 MAX_SHOWN = 50
+_MIN_SIMILARITY = 60  # per cent, of rapidfuzz's ratio: twice the common letters in order, of all letters
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: what, where, and what to do about it."""
+    """One problem: what it is, where, and what to do about it."""
 
     message: str
     where: str = ""
@@ -56,7 +57,7 @@ class Problem:
 
 
 class MsrnError(Exception):
-    """A mistake the user can mend. ``str(error)`` is ready to print; ``error.problems`` holds the parts."""
+    """An error that the user can fix. ``str(error)`` is ready to print; ``error.problems`` holds the parts."""
 
     def __init__(self, message: str, where: str = "", hint: str = "", *, problems: Sequence[Problem] = ()) -> None:
         self.message, self.where, self.hint = message, where, hint
@@ -65,7 +66,7 @@ class MsrnError(Exception):
 
     @classmethod
     def of(cls, problems: Sequence[Problem], summary: str) -> MsrnError:
-        """One error from several problems; a single problem is raised as itself, without the summary."""
+        """One error for several problems; a single problem replaces the summary."""
         if len(problems) == 1:
             return cls(problems[0].message, problems[0].where, problems[0].hint)
         return cls(summary, problems=problems)
@@ -93,19 +94,19 @@ class ConfigError(MsrnError):
 
 
 class LabelError(MsrnError):
-    """Label names, word vectors or a label graph do not fit together."""
+    """Label names, label embeddings or a label graph do not match."""
 
 
 class DataError(MsrnError):
-    """A data set, table, list or picture is broken."""
+    """A data set, table, list or image is broken."""
 
 
 class ShapeError(MsrnError):
-    """Arrays or tensors whose sizes do not fit together."""
+    """The sizes of arrays or tensors do not match."""
 
 
 class WeightsError(MsrnError):
-    """A checkpoint or pretrained weights do not fit the model."""
+    """A checkpoint or pretrained weights do not match the model."""
 
 
 class BundleError(MsrnError):
@@ -113,19 +114,34 @@ class BundleError(MsrnError):
 
 
 class DependencyError(MsrnError):
-    """An optional package is needed and not installed."""
+    """An optional package is missing."""
 
 
 class TrainingError(MsrnError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, without the number and the path that the system's errors put around it."""
+    """The message of an error, without the error number and path of the operating system's errors."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'sofa'?"``, or an empty string when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
+    """``"did you mean 'sofa'?"``, or an empty string if no known name is similar.
+
+    Case, and the choice among ``_``, ``-``, ``.`` and space, make no difference. A name without a dot is also compared
+    with the last parts of dotted names, so ``lr`` finds ``optim.lr``.
+    """
+    from rapidfuzz import fuzz, process  # imported here: 70 ms, needed only once something is wrong
+
+    choices = list(known)
+    found = process.extractOne(name, choices, scorer=fuzz.ratio, processor=_plain, score_cutoff=_MIN_SIMILARITY)
+    if not found and "." not in name:
+        last = [choice.rpartition(".")[2] for choice in choices]
+        if near := process.extractOne(name, last, scorer=fuzz.ratio, processor=_plain, score_cutoff=_MIN_SIMILARITY):
+            return f"did you mean {choices[near[2]]!r}?"
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_.-]+", " ", name.casefold()).strip()

@@ -51,16 +51,16 @@ WRITERS = {
 }
 
 COMMANDS = {
-    "demo": "msrn.cli.demo:Demo",
-    "train": "msrn.cli.train:Train",
-    "evaluate": "msrn.cli.evaluate:Evaluate",
-    "predict": "msrn.cli.predict:Predict",
-    "labels": "msrn.cli.labels:Labels",
-    "summary": "msrn.cli.summary:Summary",
-    "data check": "msrn.cli.data_check:Check",
-    "data show": "msrn.cli.data_show:Show",
-    "data convert": "msrn.cli.data_convert:Convert",
-    "data split": "msrn.cli.data_split:Split",
+    "demo": "msrn.cli.demo:COMMAND",
+    "train": "msrn.cli.train:COMMAND",
+    "evaluate": "msrn.cli.evaluate:COMMAND",
+    "predict": "msrn.cli.predict:COMMAND",
+    "labels": "msrn.cli.labels:COMMAND",
+    "summary": "msrn.cli.summary:COMMAND",
+    "data check": "msrn.cli.data_check:COMMAND",
+    "data show": "msrn.cli.data_show:COMMAND",
+    "data convert": "msrn.cli.data_convert:COMMAND",
+    "data split": "msrn.cli.data_split:COMMAND",
 }
 
 KINDS: Mapping[str, Mapping[str, str]] = {

@@ -1,4 +1,4 @@
-"""Fingerprints against definitions written out, and the search for near ones against trying all pairs."""
+"""Fingerprints against their written-out definitions, and the search for near pairs against a search of all pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msrn.errors import DependencyError
 
 
 def drawing(seed: int, width: int = 200, height: int = 160) -> Image.Image:
-    """Large soft spots of colour: a photograph's low frequencies."""
+    """Large soft spots of colour, like the low frequencies of a photograph."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -77,9 +77,9 @@ def _png(image: Image.Image) -> bytes:
         lambda image: image.crop((1, 1, image.width - 1, image.height - 1)),
         lambda image: image.point(lambda value: min(255, value + 6)),
     ],
-    ids=["saved again", "made smaller", "stretched", "cut a little", "made lighter"],
+    ids=["saved again", "reduced", "stretched", "cropped by a pixel", "brightened"],
 )
-def test_slight_changes_leave_a_picture_near_itself_and_far_from_others(
+def test_an_image_is_near_to_its_slight_changes_and_far_from_others(
     change: Callable[[Image.Image], Image.Image],
 ) -> None:
     originals = [drawing(seed) for seed in range(12)]
@@ -87,13 +87,13 @@ def test_slight_changes_leave_a_picture_near_itself_and_far_from_others(
     assert near_pairs(marks).tolist() == [[index, index + 12] for index in range(12)]
 
 
-def test_the_same_shape_in_another_colour_is_no_near_duplicate() -> None:
+def test_the_same_shape_in_another_colour_is_not_a_near_duplicate() -> None:
     shirts = []
     for colour in ("red", "blue"):
         shirt = Image.new("RGB", (120, 120), "white")
         shirt.paste(colour, (30, 20, 90, 110))
         shirts.append(fingerprint(shirt))
-    assert (shirts[0].hash ^ shirts[1].hash).bit_count() <= 2  # greys alone would have it so
+    assert (shirts[0].hash ^ shirts[1].hash).bit_count() <= 2  # a comparison of greys would call them near
     assert len(near_pairs(shirts)) == 0
 
 
@@ -107,7 +107,7 @@ def mark(number: int, level: int = 0) -> Fingerprint:
     st.lists(st.tuples(st.integers(0, 5), st.sets(st.integers(0, 63), max_size=18), st.integers(0, 20)), max_size=30),
     st.integers(0, 15),
 )
-def test_near_pairs_are_those_that_trying_all_pairs_finds(
+def test_near_pairs_are_those_that_a_search_of_all_pairs_finds(
     origins: list[int], copies: list[tuple[int, set[int], int]], bits: int
 ) -> None:
     marks = [mark(number) for number in origins]
@@ -134,7 +134,7 @@ def test_many_equal_hashes_are_compared_in_bounded_blocks(monkeypatch: pytest.Mo
     assert len(whole) == 3 * 45
 
 
-def test_no_pictures_have_no_near_pairs() -> None:
+def test_without_images_there_are_no_near_pairs() -> None:
     assert near_pairs([]).shape == near_pairs([mark(1)]).shape == (0, 2)
 
 
@@ -148,11 +148,11 @@ def test_groups_that_share_a_member_become_one(count: int, groups: list[list[int
     assert joined(count, groups) == sorted(sorted(each) for each in sets if len(each) > 1)
 
 
-def test_equal_keys_are_grouped_in_order_and_none_equals_nothing() -> None:
+def test_equal_keys_are_grouped_in_order_and_none_equals_no_key() -> None:
     assert equal_groups(["b", None, "a", "b", None, "a", "b", "c"]) == [[0, 3, 6], [2, 5]]
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
     with pytest.raises(DependencyError, match=r"pip install 'msrn\[data\]'"):
         fingerprint(drawing(0))

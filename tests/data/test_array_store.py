@@ -1,4 +1,4 @@
-"""Does what was finished survive an interruption at any byte, and is nothing foreign touched?"""
+"""Arrays on disk survive an interruption at any byte, and other files are left alone."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ COUNT = 23
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for index in range(COUNT):
         Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).save(root / f"{index}.png")
@@ -51,7 +51,7 @@ def joined(parts: list[list[dict[str, torch.Tensor]]]) -> list[dict[str, torch.T
     return [{key: torch.cat([part[key] for part in step]) for key in step[0]} for step in zip(*parts, strict=True)]
 
 
-def test_a_batch_holds_pictures_targets_and_positions(images: ImageDataset) -> None:
+def test_a_batch_holds_images_targets_and_positions(images: ImageDataset) -> None:
     batches = epoch(images)
     assert len(batches) == COUNT // 4
     assert (batches[0]["image"].shape, batches[0]["image"].dtype) == ((4, 3, 8, 8), torch.float32)
@@ -118,7 +118,7 @@ def test_loading_leaves_the_global_generators_alone(images: ImageDataset) -> Non
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, COUNT + 2])
-def test_evaluation_sees_every_picture_once_over_all_processes(manifest: Manifest, world_size: int) -> None:
+def test_evaluation_sees_every_image_once_over_all_processes(manifest: Manifest, world_size: int) -> None:
     images = _plain(manifest)
     shards = [evaluation_loader(images, batch_size=4, rank=rank, world_size=world_size) for rank in range(world_size)]
     seen = [int(index) for shard in shards for batch in shard for index in batch["index"]]
@@ -134,10 +134,10 @@ def test_evaluation_batches_hold_what_the_transform_gives(manifest: Manifest) ->
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_pictures_stop_the_loader_and_are_named(manifest: Manifest, tmp_path: Path, workers: int) -> None:
+def test_unreadable_images_stop_the_loader_and_are_named(manifest: Manifest, tmp_path: Path, workers: int) -> None:
     for index in range(4):
         (tmp_path / f"{index}.png").write_bytes(manifest.path(index).read_bytes())
-    (tmp_path / "1.png").write_bytes(b"no picture")
+    (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "2.png").unlink()
     broken = Manifest(manifest.records[:4], manifest.labels, "train", tmp_path)
     with pytest.raises(DataError) as caught:

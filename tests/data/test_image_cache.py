@@ -1,4 +1,4 @@
-"""Do cached pictures equal decoded ones, and does a changed file count as another picture?"""
+"""Cached images equal decoded ones, and a changed file counts as another image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from msrn.bundle.files import read_bundle
+from msrn.bundle.read import read_bundle
 from msrn.config import Settings
 from msrn.data import image_cache as cache_module
-from msrn.data.image_cache import PictureCache
+from msrn.data.decode import open_image
+from msrn.data.image_cache import ImageCache
 from msrn.data.manifest import Manifest
 from msrn.data.readers.table import read_table
-from msrn.data.transforms import Preprocessing, eval_transform, open_image
+from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.trainer import train
 from msrn.errors import DataError
 
@@ -33,18 +34,18 @@ def manifest(tmp_path: Path) -> Manifest:
     return read_table(tmp_path / "table.csv")
 
 
-def test_cached_pictures_are_those_of_the_files(manifest: Manifest, tmp_path: Path) -> None:
+def test_cached_images_are_those_of_the_files(manifest: Manifest, tmp_path: Path) -> None:
     counted: list[int] = []
-    cache = PictureCache(manifest, tmp_path / "cache", advance=counted.append)
+    cache = ImageCache(manifest, tmp_path / "cache", advance=counted.append)
     assert sum(counted) == 5
     for index in range(5):
-        assert np.array_equal(np.asarray(cache.picture(index)), np.asarray(open_image(manifest.path(index))))
+        assert np.array_equal(np.asarray(cache.image(index)), np.asarray(open_image(manifest.path(index))))
 
 
 def test_only_changed_files_are_decoded_again(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    PictureCache(manifest, tmp_path / "cache")
+    ImageCache(manifest, tmp_path / "cache")
     Image.new("RGB", (30, 20), "red").save(manifest.path(3))
     decoded: list[Path] = []
 
@@ -53,16 +54,16 @@ def test_only_changed_files_are_decoded_again(
         return open_image(path, **options)
 
     monkeypatch.setattr(cache_module, "open_image", counted)
-    cache = PictureCache(manifest, tmp_path / "cache")
+    cache = ImageCache(manifest, tmp_path / "cache")
     assert decoded == [manifest.path(3)]
-    assert cache.picture(3).size == (30, 20)
+    assert cache.image(3).size == (30, 20)
 
 
-def test_all_files_that_cannot_be_read_are_told_at_once(manifest: Manifest, tmp_path: Path) -> None:
+def test_all_files_that_cannot_be_read_are_reported_at_once(manifest: Manifest, tmp_path: Path) -> None:
     for number in (1, 4):
         manifest.path(number).unlink()
     with pytest.raises(DataError) as caught:
-        PictureCache(manifest, tmp_path / "cache")
+        ImageCache(manifest, tmp_path / "cache")
     assert len(caught.value.problems) == 2
 
 
@@ -92,23 +93,23 @@ def photograph(size: tuple[int, int], *, mode: str = "RGB", turned: int = 1) -> 
 @pytest.mark.parametrize(
     ("side", "size"), [(601, (1600, 1200)), (600, (800, 600)), (301, (800, 600)), (150, (200, 150))]
 )
-def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_least_side(
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_min_side(
     mode: str, side: int, size: tuple[int, int]
 ) -> None:
-    picture = open_image(photograph((1600, 1200), mode=mode), least_side=side)
-    assert picture.size == size
-    assert picture.mode == "RGB"
+    image = open_image(photograph((1600, 1200), mode=mode), min_side=side)
+    assert image.size == size
+    assert image.mode == "RGB"
 
 
-def test_a_picture_that_lies_on_its_side_is_turned_after_the_smaller_decode() -> None:
-    assert open_image(photograph((1600, 1200), turned=6), least_side=300).size == (300, 400)
+def test_an_image_that_lies_on_its_side_is_turned_after_the_smaller_decode() -> None:
+    assert open_image(photograph((1600, 1200), turned=6), min_side=300).size == (300, 400)
 
 
 @pytest.mark.parametrize("size", [(1600, 1200), (4032, 3024)])
 def test_the_network_sees_nearly_the_same_after_a_smaller_decode(size: tuple[int, int]) -> None:
     source = photograph(size)
     settings = Preprocessing(size=224, decode_margin=2)
-    small = open_image(source, least_side=settings.least_side)
+    small = open_image(source, min_side=settings.min_side)
     assert small.width < size[0]
     transform = eval_transform(settings)
     # In units of the deviation of pixels: a step of one in 255 is about 0.017.

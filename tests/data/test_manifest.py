@@ -1,4 +1,4 @@
-"""Manifests: what is said of each picture, and that writing and reading loses nothing."""
+"""Manifests: codes and targets of the records, and writing and reading without loss."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from msrn.config import DataSettings
-from msrn.data import READERS
 from msrn.data.manifest import DIFFICULT, NEGATIVE, POSITIVE, UNKNOWN, Manifest, Record
+from msrn.data.readers.manifest import Options, read
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
 
@@ -26,7 +24,7 @@ def manifest(root: Path, *records: Record) -> Manifest:
     return Manifest(records, LABELS, "train", root, "a test")
 
 
-def test_codes_and_targets_say_what_the_records_say(tmp_path: Path) -> None:
+def test_codes_and_targets_are_those_of_the_records(tmp_path: Path) -> None:
     data = manifest(tmp_path, Record("a.jpg", ("dog",), ("cat",)), Record("b.jpg", (), (), ("sofa",)))
     assert data.codes().tolist() == [[DIFFICULT, POSITIVE, NEGATIVE], [NEGATIVE, NEGATIVE, UNKNOWN]]
     assert data.unknown_entries == 1
@@ -47,8 +45,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
     records = []
     for image in draw(st.lists(images, min_size=1, max_size=6, unique_by=_normal)):
         states = draw(st.lists(st.integers(0, 3), min_size=len(labels), max_size=len(labels)))
-        said = [tuple(name for name, state in zip(labels, states, strict=True) if state == k) for k in (1, 2, 3)]
-        records.append(Record(image, *said))
+        lists = [tuple(name for name, state in zip(labels, states, strict=True) if state == k) for k in (1, 2, 3)]
+        records.append(Record(image, *lists))
     split, source = draw(st.text(max_size=8)), draw(st.text(max_size=8))
     return Manifest(tuple(records), labels, split, Path("/somewhere"), source)
 
@@ -75,12 +73,12 @@ def test_writing_and_reading_is_the_identity_for_any_names(data: Manifest) -> No
         assert [entry.name for entry in Path(folder).iterdir()] == ["m.jsonl"]  # nothing half written is left
 
 
-def test_pictures_are_found_again_when_the_manifest_lies_elsewhere(tmp_path: Path) -> None:
+def test_images_are_found_again_when_the_manifest_lies_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
-    data = manifest(tmp_path / "pictures", Record("a.jpg", ("cat",)))
+    data = manifest(tmp_path / "images", Record("a.jpg", ("cat",)))
     data.write(tmp_path / "lists" / "train.jsonl")
     (tmp_path / "lists").rename(tmp_path / "moved")
-    assert Manifest.read(tmp_path / "moved" / "train.jsonl").path(0) == tmp_path / "pictures" / "a.jpg"
+    assert Manifest.read(tmp_path / "moved" / "train.jsonl").path(0) == tmp_path / "images" / "a.jpg"
 
 
 def test_the_digest_depends_on_content_and_not_on_place(tmp_path: Path) -> None:
@@ -98,7 +96,7 @@ def test_the_digest_depends_on_content_and_not_on_place(tmp_path: Path) -> None:
         ('{"image": "b.jpg", "positives": ["cat"], "unknown": ["cat"]}', "named twice"),
         ('{"image": "b.jpg", "positive": ["cat"]}', "expected image, positives"),
         ('{"image": "./a.jpg", "positives": []}', "named twice"),
-        ('{"image": "", "positives": []}', "no file name"),
+        ('{"image": "", "positives": []}', "expected a file name"),
         ('{"image": "b.jpg"}', "expected positives"),
         ('{"image": "b.jpg", "unknown": ["cat"]}', "expected positives"),
         ('{"positives": []}', "expected image"),
@@ -128,7 +126,7 @@ def test_all_broken_records_come_together(tmp_path: Path) -> None:
 def test_a_file_without_header_or_records_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"manifest|no pictures"):
+    with pytest.raises(DataError, match=r"manifest|no images"):
         Manifest.read(path)
 
 
@@ -139,23 +137,13 @@ def test_windows_line_ends_and_byte_order_mark_do_no_harm(tmp_path: Path) -> Non
     assert Manifest.read(path).records == (Record("a.jpg", ("cat",)),)
 
 
-def test_verify_names_every_picture_that_cannot_be_read(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "good.jpg")
-    (tmp_path / "text.jpg").write_text("no picture")
-    records = [Record("good.jpg"), Record("text.jpg"), Record("absent.jpg")]
-    with pytest.raises(DataError) as caught:
-        manifest(tmp_path, *records).verify(workers=2)
-    assert [Path(problem.where).name for problem in caught.value.problems] == ["text.jpg", "absent.jpg"]
-    manifest(tmp_path, records[0]).verify()
-
-
 def test_the_manifest_reader_binds_to_a_label_set_by_name_and_refuses_another_one(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     manifest(tmp_path, Record("a.jpg", ("dog",))).write(path)
-    turned = READERS["manifest"](DataSettings(), str(path), LabelSpace(["sofa", "dog", "cat"]))
+    turned = read(Options(), "", str(path), LabelSpace(["sofa", "dog", "cat"]))
     assert turned.codes().tolist() == [[0, 1, 0]]
     with pytest.raises(DataError) as caught:
-        READERS["manifest"](DataSettings(), str(path), LabelSpace(["cat", "dog", "bird"]))
+        read(Options(), "", str(path), LabelSpace(["cat", "dog", "bird"]))
     assert {problem.message for problem in caught.value.problems} == {
         "label 'sofa' is not in the label set",
         "the manifest lacks label 'bird'",

@@ -1,4 +1,4 @@
-"""Splitting: every picture once, groups whole, labels in proportion, the same again for the same seed."""
+"""Splits: every image once, split groups whole, labels in proportion, the same again for the same seed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 
 from msrn.data.manifest import Manifest, Record
 from msrn.data.split import split_manifest, split_report, stratify
-from msrn.data.split_groups import group_numbers, groups_by_name, read_groups
+from msrn.data.split_groups import read_split_groups, split_group_numbers, split_groups_by_name
 from msrn.errors import ConfigError, DataError
 from msrn.labels.space import LabelSpace
 
 SHARES = np.array([0.6, 0.25, 0.15])
 
 
-def labelled(seed: int, pictures: int, labels: int) -> np.ndarray:
+def labelled(seed: int, images: int, labels: int) -> np.ndarray:
     """Labels from rare to common, that go together by chance."""
     rng = np.random.default_rng(seed)
-    return rng.random((pictures, labels)) < np.geomspace(0.01, 0.5, labels)
+    return rng.random((images, labels)) < np.geomspace(0.01, 0.5, labels)
 
 
 def proportions(present: np.ndarray, chosen: np.ndarray, parts: int) -> np.ndarray:
-    """``(parts, L)``: share of a label's pictures that a part got."""
+    """``(parts, L)``: share of a label's images that a part got."""
     return np.stack([present[chosen == part].sum(0) for part in range(parts)]) / present.sum(0)
 
 
@@ -39,30 +39,28 @@ def records(present: np.ndarray) -> tuple[Record, ...]:
 
 def manifest(present: np.ndarray) -> Manifest:
     space = LabelSpace([f"l{column}" for column in range(present.shape[1])])
-    return Manifest(records(present), space, "all", Path("/pictures"), "a test")
+    return Manifest(records(present), space, "all", Path("/images"), "a test")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(0, 6), st.integers(1, 20))
-def test_every_picture_is_in_one_part_and_every_group_in_one(
-    seed: int, pictures: int, labels: int, groups: int
-) -> None:
+def test_every_image_is_in_one_part_and_every_group_in_one(seed: int, images: int, labels: int, groups: int) -> None:
     rng = np.random.default_rng(seed)
-    present = rng.random((pictures, labels)) < 0.3
-    numbers = np.unique(rng.integers(0, groups, pictures), return_inverse=True)[1]
-    chosen = stratify(present, SHARES, groups=numbers, seed=seed)
-    assert chosen.shape == (pictures,)
+    present = rng.random((images, labels)) < 0.3
+    numbers = np.unique(rng.integers(0, groups, images), return_inverse=True)[1]
+    chosen = stratify(present, SHARES, split_groups=numbers, seed=seed)
+    assert chosen.shape == (images,)
     assert set(chosen.tolist()) <= {0, 1, 2}
     assert all(len(set(chosen[numbers == number].tolist())) == 1 for number in numbers)
-    assert np.array_equal(chosen, stratify(present, SHARES, groups=numbers, seed=seed))
+    assert np.array_equal(chosen, stratify(present, SHARES, split_groups=numbers, seed=seed))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(20, 400))
-def test_parts_have_the_sizes_that_were_asked_for(seed: int, pictures: int) -> None:
-    present = labelled(seed, pictures, 8)
+def test_parts_have_the_sizes_that_were_asked_for(seed: int, images: int) -> None:
+    present = labelled(seed, images, 8)
     sizes = np.bincount(stratify(present, SHARES, seed=seed), minlength=3)
-    assert np.abs(sizes - SHARES * pictures).max() <= 1
+    assert np.abs(sizes - SHARES * images).max() <= 1
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -75,12 +73,12 @@ def test_labels_are_far_nearer_their_shares_than_by_chance(grouped: bool) -> Non
         return float(np.abs(proportions(present, chosen, 3) - SHARES[:, None]).mean())
 
     chance = [off(rng.choice(3, numbers.max() + 1, p=SHARES)[numbers]) for _ in range(30)]
-    ours = [off(stratify(present, SHARES, groups=numbers, seed=seed)) for seed in range(3)]
+    ours = [off(stratify(present, SHARES, split_groups=numbers, seed=seed)) for seed in range(3)]
     assert max(ours) < min(chance)
     assert max(ours) < np.mean(chance) / 2
 
 
-def test_a_label_of_ten_pictures_is_dealt_exactly() -> None:
+def test_a_label_of_ten_images_is_dealt_exactly() -> None:
     present = np.zeros((100, 2), bool)
     present[:10, 0] = True
     present[:40, 1] = True
@@ -88,14 +86,14 @@ def test_a_label_of_ten_pictures_is_dealt_exactly() -> None:
     np.testing.assert_allclose(proportions(present, chosen, 3), [[0.5, 0.5], [0.3, 0.3], [0.2, 0.2]])
 
 
-def test_seeds_differ_and_say_nothing_of_labels() -> None:
+def test_seeds_differ_and_keep_the_shares_of_labels() -> None:
     present = labelled(2, 300, 6)
     one, other = (stratify(present, SHARES, seed=seed) for seed in (0, 1))
     assert not np.array_equal(one, other)
     np.testing.assert_allclose(proportions(present, one, 3), proportions(present, other, 3), atol=0.1)
 
 
-def test_a_split_keeps_order_labels_and_root_and_says_what_it_is() -> None:
+def test_a_split_keeps_order_labels_and_root_and_names_its_source() -> None:
     data = manifest(labelled(0, 100, 5))
     split = split_manifest(data, {"train": 0.8, "val": 0.2}, seed=7)
     together = sorted(record.image for part in split.values() for record in part.records)
@@ -121,46 +119,48 @@ def test_shares_that_do_not_sum_to_one_are_refused(parts: dict[str, float]) -> N
         split_manifest(manifest(labelled(0, 10, 2)), parts)
 
 
-def test_a_part_without_pictures_is_refused() -> None:
+def test_a_part_without_images_is_refused() -> None:
     data = manifest(labelled(0, 20, 2))
     with pytest.raises(DataError, match="would get none"):
-        split_manifest(data, {"a": 0.5, "b": 0.5}, groups=[[(record.image, "one") for record in data.records]])
+        split_manifest(data, {"a": 0.5, "b": 0.5}, split_groups=[[(record.image, "one") for record in data.records]])
 
 
-def test_groupings_are_joined_and_pictures_may_be_named_by_their_path() -> None:
+def test_groupings_are_joined_and_images_may_be_named_by_their_path() -> None:
     data = manifest(np.zeros((8, 1), bool))
     first = [("0000.jpg", "p"), ("./0001.jpg", "p"), ("0002.jpg", "q")]
     second = [
-        ("/pictures/0001.jpg", "p"),
-        ("/pictures/0002.jpg", "p"),
+        ("/images/0001.jpg", "p"),
+        ("/images/0002.jpg", "p"),
         ("0003.jpg", "x"),
         ("0003.jpg", "y"),
         ("0004.jpg", "y"),
     ]
-    numbers = group_numbers(data, [first, second])
+    numbers = split_group_numbers(data, [first, second])
     assert numbers[0] == numbers[1] == numbers[2]
     assert numbers[3] == numbers[4]
     assert len(set(numbers.tolist())) == 5
     assert set(numbers.tolist()) == set(range(5))
 
 
-def test_a_grouping_of_other_pictures_is_refused_and_some_strangers_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_grouping_of_other_images_is_refused_and_some_others_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     data = manifest(np.zeros((3, 1), bool))
-    with pytest.raises(DataError, match="none of the 1 grouped pictures"):
-        group_numbers(data, [[("x.jpg", "a")]])
+    with pytest.raises(DataError, match="none of the 1 grouped images"):
+        split_group_numbers(data, [[("x.jpg", "a")]])
     with caplog.at_level(logging.INFO):
-        group_numbers(data, [[("x.jpg", "a"), ("0000.jpg", "a")], []])
-    assert "1 of 2 grouped pictures are not in the data set" in caplog.text
+        split_group_numbers(data, [[("x.jpg", "a"), ("0000.jpg", "a")], []])
+    assert "1 of 2 grouped images are not in the data set" in caplog.text
 
 
 def test_groups_are_what_the_first_bracket_matches_in_a_name() -> None:
     data = Manifest((Record("p1/a_1.jpg"), Record("p1/b_1.jpg"), Record("p2/a_1.jpg")), LabelSpace(["x"]), "", Path())
-    assert [group for _, group in groups_by_name(data, r"(\w+)/")] == ["p1", "p1", "p2"]
-    assert [group for _, group in groups_by_name(data, r"[ab]_")] == ["a_", "b_", "a_"]
-    with pytest.raises(ConfigError, match="2 of 3 picture names"):
-        groups_by_name(data, "p2")
+    assert [group for _, group in split_groups_by_name(data, r"(\w+)/")] == ["p1", "p1", "p2"]
+    assert [group for _, group in split_groups_by_name(data, r"[ab]_")] == ["a_", "b_", "a_"]
+    with pytest.raises(ConfigError, match="2 of 3 image names"):
+        split_groups_by_name(data, "p2")
     with pytest.raises(ConfigError, match="regular expression"):
-        groups_by_name(data, "(")
+        split_groups_by_name(data, "(")
 
 
 @pytest.mark.parametrize(
@@ -173,23 +173,23 @@ def test_groups_are_what_the_first_bracket_matches_in_a_name() -> None:
 )
 def test_groups_are_read_from_any_table(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert read_groups(tmp_path / name) == [("a.jpg", "1"), ("c.jpg", "1")]
+    assert read_split_groups(tmp_path / name) == [("a.jpg", "1"), ("c.jpg", "1")]
     with pytest.raises(DataError, match="no column 'patient'"):
-        read_groups(tmp_path / name, column="patient")
+        read_split_groups(tmp_path / name, column="patient")
 
 
-def test_the_report_tells_sizes_and_labels_that_a_part_lacks() -> None:
+def test_the_report_holds_sizes_and_labels_that_a_part_lacks() -> None:
     present = np.zeros((10, 2), bool)
     present[:, 0] = True
     present[0, 1] = True
     report = split_report(split_manifest(manifest(present), {"train": 0.7, "val": 0.3}))
     lines = report.splitlines()
-    assert lines[0].split()[:5] == ["train", "7", "pictures", "70.0", "%"]
-    assert "l1, 100.0 % of its pictures" in lines[0]
-    assert "without any picture here: l1" in lines[2]
+    assert lines[0].split()[:5] == ["train", "7", "images", "70.0", "%"]
+    assert "l1, 100.0 % of its images" in lines[0]
+    assert "without any image here: l1" in lines[2]
 
 
-def test_a_hundred_thousand_pictures_are_split_in_seconds() -> None:
+def test_a_hundred_thousand_images_are_split_in_seconds() -> None:
     import time
 
     present = labelled(0, 100_000, 80)

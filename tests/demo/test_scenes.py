@@ -1,4 +1,4 @@
-"""Drawn scenes: the same for a seed, labelled with what is to be seen, related as real scenes are, safely written."""
+"""Drawn scenes: reproducible, labelled with what is visible, related as in real scenes, and written safely."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ def square(side: int, *, corner: tuple[int, int], depth: float, label: str) -> L
     return Layer(Image.new("RGBA", (side, side), (200, 0, 0, 255)), corner, depth, label)
 
 
-def test_a_seed_gives_the_same_picture_and_labels_again_and_another_seed_another():
-    picture, labels = draw_scene((3, 1, 4), 96)
+def test_a_seed_gives_the_same_image_and_labels_again_and_another_seed_another():
+    image, labels = draw_scene((3, 1, 4), 96)
     again, labels_again = draw_scene((3, 1, 4), 96)
     other, _ = draw_scene((3, 1, 5), 96)
-    assert picture.size == (96, 96)
-    assert picture.mode == "RGB"
-    assert picture.tobytes() == again.tobytes()
+    assert image.size == (96, 96)
+    assert image.mode == "RGB"
+    assert image.tobytes() == again.tobytes()
     assert labels == labels_again
-    assert picture.tobytes() != other.tobytes()
+    assert image.tobytes() != other.tobytes()
 
 
-def test_every_scene_shows_something_and_names_it_in_the_order_of_the_labels():
+def test_every_scene_has_a_label_and_labels_keep_their_order():
     for index in range(30):
         _, labels = draw_scene(index, 64)
         assert labels
         assert list(labels) == [label for label in LABELS if label in labels]
 
 
-def test_no_label_is_rare_and_none_is_everywhere(label_rows: np.ndarray):
+def test_no_label_is_rare_or_always_present(label_rows: np.ndarray):
     rates = dict(zip(LABELS, label_rows.mean(0), strict=True))
     assert all(0.05 < rate < 0.45 for rate in rates.values()), rates
     assert 2 < label_rows.sum(1).mean() < 4
@@ -78,14 +78,14 @@ def test_the_sun_never_shines_with_the_moon_or_a_star(label_rows: np.ndarray):
 @pytest.mark.parametrize(
     ("one", "other"), [("boat", "fish"), ("moon", "star"), ("umbrella", "person"), ("mountain", "tree")]
 )
-def test_labels_of_one_kind_of_scene_come_together_more_often_than_by_chance(
+def test_labels_of_one_kind_of_scene_occur_together_more_often_than_by_chance(
     label_rows: np.ndarray, one: str, other: str
 ):
     a, b = label_rows[:, LABELS.index(one)], label_rows[:, LABELS.index(other)]
     assert (a & b).mean() > 1.2 * a.mean() * b.mean()
 
 
-def test_the_kinds_of_scene_name_only_things_and_grounds_that_can_be_drawn():
+def test_the_kinds_of_scene_list_only_objects_and_grounds_that_exist():
     for scene in SCENES.values():
         assert scene.labels.keys() <= LABELLED.keys()
         assert set(scene.clutter) <= CLUTTER.keys()
@@ -94,7 +94,7 @@ def test_the_kinds_of_scene_name_only_things_and_grounds_that_can_be_drawn():
 
 
 @pytest.mark.parametrize("name", [*LABELLED, *CLUTTER])
-def test_a_thing_fills_its_box_and_is_not_cut_off_whatever_its_pose(name: str):
+def test_an_object_fills_its_box_and_is_not_cut_off_in_any_pose(name: str):
     thing = {**LABELLED, **CLUTTER}[name]
     for seed in range(6):
         angle = np.radians(thing.tilt) * (seed - 2.5) / 2.5
@@ -105,7 +105,7 @@ def test_a_thing_fills_its_box_and_is_not_cut_off_whatever_its_pose(name: str):
         assert not np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]]).any()
 
 
-def test_what_is_hidden_or_cut_off_too_far_is_taken_out_and_hides_nothing_itself():
+def test_an_object_that_is_hidden_too_much_is_removed_and_hides_nothing():
     whole = square(20, corner=(10, 10), depth=1, label="near")
     hidden = square(20, corner=(12, 12), depth=0, label="hidden")
     half = square(20, corner=(24, 10), depth=0.5, label="partly")
@@ -116,7 +116,7 @@ def test_what_is_hidden_or_cut_off_too_far_is_taken_out_and_hides_nothing_itself
     assert [layer.label for layer in visible([hidden, half], 64)] == ["hidden", "partly"]
 
 
-def test_the_folder_holds_pictures_tables_labels_and_settings(folder: Path):
+def test_the_folder_holds_images_tables_labels_and_options(folder: Path):
     assert (folder / "labels.txt").read_text(encoding="utf-8").split() == list(LABELS)
     assert json.loads((folder / "scenes.json").read_text(encoding="utf-8")).items() >= {**COUNTS, "size": 64}.items()
     for split, count in COUNTS.items():
@@ -124,12 +124,12 @@ def test_the_folder_holds_pictures_tables_labels_and_settings(folder: Path):
         assert [row["image"] for row in table] == [f"images/{split}/{index:06d}.jpg" for index in range(count)]
         for row in table:
             assert set(row["labels"].split("|")) <= set(LABELS)
-            with Image.open(folder / row["image"]) as picture:
-                assert picture.size == (64, 64)
+            with Image.open(folder / row["image"]) as image:
+                assert image.size == (64, 64)
     assert [path.name for path in folder.parent.iterdir()] == ["scenes"]
 
 
-def test_no_picture_is_in_two_splits_and_a_longer_set_begins_with_a_shorter_one(folder: Path, tmp_path: Path):
+def test_no_image_is_in_two_splits_and_a_longer_set_begins_with_a_shorter_one(folder: Path, tmp_path: Path):
     files = [path.read_bytes() for path in (folder / "images").rglob("*.jpg")]
     assert len(set(files)) == len(files) == sum(COUNTS.values())
     write_scenes(tmp_path / "longer", train=6, val=2, test=3, size=64)
@@ -147,7 +147,7 @@ def test_several_processes_draw_what_one_draws(folder: Path, tmp_path: Path):
             assert (tmp_path / "scenes" / path.relative_to(folder)).read_bytes() == path.read_bytes()
 
 
-def test_a_complete_set_is_left_alone_and_an_incomplete_or_other_one_drawn_again(tmp_path: Path):
+def test_a_complete_data_set_is_kept_and_an_incomplete_or_other_one_drawn_again(tmp_path: Path):
     target = tmp_path / "scenes"
     write_scenes(target, train=2, val=1, test=1, size=32)
     first = target / "images/train/000000.jpg"
@@ -163,10 +163,10 @@ def test_a_complete_set_is_left_alone_and_an_incomplete_or_other_one_drawn_again
 
 
 @pytest.mark.parametrize("content", ["photographs", "{}", "[]"])
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, content: str):
+def test_a_folder_of_other_files_is_refused_and_left_unchanged(tmp_path: Path, content: str):
     mine = tmp_path / "scenes.json"
     mine.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match="found something else") as caught:
+    with pytest.raises(DataError, match="found other files") as caught:
         write_scenes(tmp_path, train=1, val=1, test=1, size=32)
     assert caught.value.where == str(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["scenes.json"]
@@ -179,7 +179,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path):
     assert len(rows(tmp_path / "scenes", "train")) == 1
 
 
-def test_drawing_that_fails_leaves_nothing_behind(tmp_path: Path):
+def test_a_failed_drawing_leaves_no_files(tmp_path: Path):
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 

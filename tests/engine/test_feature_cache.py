@@ -1,4 +1,4 @@
-"""Does training on cached features learn what training on pictures would, and is its bundle whole?"""
+"""Training on cached features gives what training on images gives, and a complete bundle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from msrn.bundle.files import read_bundle
+from msrn.bundle.read import read_bundle
 from msrn.config import Settings
 from msrn.data.array_store import ArrayStore
-from msrn.engine.evaluate import evaluate_bundle
+from msrn.engine.evaluate import evaluate
 from msrn.engine.trainer import train
 from msrn.errors import ConfigError
 
@@ -26,21 +26,21 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if line["event"] == "epoch"]
 
 
-def test_losses_and_bundle_are_those_of_training_on_pictures(tiny: Callable[..., Settings], tmp_path: Path) -> None:
-    train(tiny(tmp_path / "pictures", **FROZEN))
+def test_losses_and_bundle_are_those_of_training_on_images(tiny: Callable[..., Settings], tmp_path: Path) -> None:
+    train(tiny(tmp_path / "images", **FROZEN))
     train(tiny(tmp_path / "features", data={"feature_cache": str(tmp_path / "cache")}, **FROZEN))
     # float16 keeps 11 bits of a feature.
-    np.testing.assert_allclose(losses(tmp_path / "features"), losses(tmp_path / "pictures"), rtol=1e-3)
-    ours, theirs = (read_bundle(tmp_path / name / "bundle").model for name in ("features", "pictures"))
+    np.testing.assert_allclose(losses(tmp_path / "features"), losses(tmp_path / "images"), rtol=1e-3)
+    ours, theirs = (read_bundle(tmp_path / name / "bundle").model for name in ("features", "images"))
     assert list(ours.state_dict()) == list(theirs.state_dict())
     for (name, mine), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         if name.startswith("backbone"):
             assert torch.equal(mine, other), name
-    # The command reads the files: what was judged on features holds on pictures.
+    # The command reads the files: what holds on features holds on images.
     settings = tiny(tmp_path / "features", **FROZEN)
-    metrics, _ = evaluate_bundle(tmp_path / "features", settings, out=tmp_path / "metrics.json")
-    judged = json.loads((tmp_path / "features" / "metrics-val.json").read_text())
-    assert metrics["mAP"] == pytest.approx(judged["mAP"], abs=0.01)
+    evaluation, _ = evaluate(tmp_path / "features", settings, out=tmp_path / "metrics.json")
+    expected = json.loads((tmp_path / "features" / "metrics-val.json").read_text())
+    assert evaluation.metrics.mean_ap == pytest.approx(expected["mAP"], abs=0.01)
 
 
 def test_a_second_run_computes_no_feature_again(
@@ -48,8 +48,8 @@ def test_a_second_run_computes_no_feature_again(
 ) -> None:
     data = {"feature_cache": str(tmp_path / "cache"), "augment": "flip"}
     train(tiny(tmp_path / "first", data=data, **FROZEN))
-    pictures = 48 * 2 + 13  # both orientations of the training split, one of the other
-    assert len(ArrayStore(tmp_path / "cache", np.float16)) == 3 * pictures
+    images = 48 * 2 + 13  # both orientations of the training split, one of the other
+    assert len(ArrayStore(tmp_path / "cache", np.float16)) == 3 * images
     added: list[bytes] = []
     monkeypatch.setattr(ArrayStore, "add", lambda self, key, array: added.append(key))
     train(tiny(tmp_path / "second", data=data, **FROZEN))
@@ -57,44 +57,47 @@ def test_a_second_run_computes_no_feature_again(
     assert losses(tmp_path / "first") == losses(tmp_path / "second")
 
 
-def test_flipped_features_are_those_of_the_mirrored_picture(tiny: Callable[..., Settings], tmp_path: Path) -> None:
-    from msrn.engine.feature_cache import FeatureDataset
-    from msrn.engine.setup import build_task
+def test_flipped_features_are_those_of_the_mirrored_image(tiny: Callable[..., Settings], tmp_path: Path) -> None:
+    from msrn.engine.feature_cache import FeatureDataset, feature_recipe
+    from msrn.engine.setup import build_setup
 
     data = {"feature_cache": str(tmp_path / "cache"), "augment": "flip"}
     settings = tiny(tmp_path / "run", data=data, **FROZEN)
     train(settings)
-    task = build_task(settings)
-    task.model.load_state_dict(read_bundle(tmp_path / "run", fold=False).model.state_dict())
-    task.model.eval()
+    setup = build_setup(settings)
+    setup.model.load_state_dict(read_bundle(tmp_path / "run", precompute=False).model.state_dict())
+    setup.model.eval()
+    recipe = feature_recipe(setup.model.backbone, setup.preprocessing, settings.run.precision)
     images = FeatureDataset(
-        task.train, task.train.targets("negative"), data["feature_cache"], task.model.backbone, task.preprocessing,
-        (False, True),
-    )  # fmt: skip
-    from msrn.data.transforms import eval_transform, open_image
+        setup.train, setup.train.targets("negative"), data["feature_cache"], recipe, maps=3, flips=(False, True)
+    )
+    images.open()
+    from msrn.data.decode import open_image
 
-    picture = eval_transform(task.preprocessing)(open_image(task.train.path(0)))
+    from msrn.data.transforms import eval_transform
+
+    image = eval_transform(setup.preprocessing)(open_image(setup.train.path(0)))
     with torch.inference_mode():
-        plain, mirrored = (task.model.backbone(image[None]) for image in (picture, picture.flip(2)))
+        plain, mirrored = (setup.model.backbone(image[None]) for image in (image, image.flip(2)))
     seen = set()
     for seed in range(20):
-        taps = images[0, seed]["image"]
+        maps = images[0, seed]["image"]
         for number, expected in enumerate((plain, mirrored)):
-            if all(torch.allclose(a.float(), b[0], rtol=2e-3, atol=2e-3) for a, b in zip(taps, expected, strict=True)):
+            if all(torch.allclose(a.float(), b[0], rtol=2e-3, atol=2e-3) for a, b in zip(maps, expected, strict=True)):
                 seen.add(number)
     assert seen == {0, 1}
 
 
 def test_unknown_targets_stay_unknown_on_cached_features(tiny: Callable[..., Settings], tmp_path: Path) -> None:
     from msrn.engine.distributed import make_fabric
-    from msrn.engine.feature_cache import training_pictures
-    from msrn.engine.setup import build_task
+    from msrn.engine.feature_cache import training_images
+    from msrn.engine.setup import build_setup
 
     settings = tiny(tmp_path / "run", data={"feature_cache": str(tmp_path / "cache")}, **FROZEN)
-    task = build_task(settings)
-    records = [replace(record, positives=(), unknown=task.labels.names[:3]) for record in task.train.records[:9]]
-    task = replace(task, train=replace(task.train, records=tuple(records)))
-    images, _ = training_pictures(task, settings, task.model.backbone, make_fabric(settings))
+    setup = build_setup(settings)
+    records = [replace(record, positives=(), unknown=setup.labels.names[:3]) for record in setup.train.records[:9]]
+    setup = replace(setup, train=replace(setup.train, records=tuple(records)))
+    images, _ = training_images(setup, settings, setup.model.backbone, make_fabric(settings))
     for index in range(9):
         assert images[index]["target"].isnan().tolist() == [True] * 3 + [False] * 13
 
@@ -105,3 +108,11 @@ def test_features_that_would_change_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"model\.freeze -1"):
         tiny(tmp_path, model=model, data={"feature_cache": "cache", **data})
+
+
+def test_features_of_another_precision_are_not_taken(tiny: Callable[..., Settings], tmp_path: Path) -> None:
+    data = {"feature_cache": str(tmp_path / "cache")}
+    train(tiny(tmp_path / "full", data=data, optim={"epochs": 1}, **FROZEN))
+    count = len(ArrayStore(tmp_path / "cache", np.float16))
+    train(tiny(tmp_path / "mixed", data=data, optim={"epochs": 1}, run={"precision": "bf16-mixed"}, **FROZEN))
+    assert len(ArrayStore(tmp_path / "cache", np.float16)) == 2 * count

@@ -1,4 +1,4 @@
-"""Parameter groups, the learning rate over time, the weight average, and what is held fixed."""
+"""Parameter groups, the learning-rate schedule, the EMA of the weights, and what is held fixed."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msrn.config import ModelSettings, OptimSettings
-from msrn.engine.optim import WeightAverage, build_optimizer, freeze_backbone, hold_norms, rate_factor
-from msrn.models import Tagger, build_model
+from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.models.classifier import MultiLabelClassifier, create_model
+from msrn.models.heads.base import LabelInputs
 
 LABELS = 5
 
 
 @pytest.fixture
-def model() -> Tagger:
+def model() -> MultiLabelClassifier:
     torch.manual_seed(0)
-    settings = ModelSettings(
-        backbone="test_resnet", weights="none", pools=(2, 1, 1), width=8, group_ratio=0.4, head="per_label"
-    )
-    return build_model(settings, label_vectors=torch.randn(LABELS, 6), adjacency=torch.eye(LABELS), image_size=64)
+    head = {"name": "msrn", "pools": (2, 1, 1), "width": 8, "group_ratio": 0.4, "output_layer": "per_label"}
+    settings = ModelSettings(backbone="test_resnet", weights="none", head=head)
+    labels = LabelInputs(tuple("abcde"), torch.randn(LABELS, 6), torch.eye(LABELS))
+    return create_model(settings, labels, image_size=64)
 
 
 def factors(epochs: int, per_epoch: int, **settings: object) -> list[float]:
     optim = OptimSettings.model_validate({"epochs": epochs, **settings})
-    return [rate_factor(step, steps_per_epoch=per_epoch, settings=optim) for step in range(epochs * per_epoch)]
+    return [lr_factor(step, steps_per_epoch=per_epoch, settings=optim) for step in range(epochs * per_epoch)]
 
 
-def test_adamw_spares_biases_and_norms_from_decay_and_slows_the_backbone(model: Tagger) -> None:
-    settings = OptimSettings(name="adamw", lr=0.01, backbone_factor=0.1, weight_decay=0.05)
+def test_adamw_spares_biases_and_norms_from_decay_and_slows_the_backbone(model: MultiLabelClassifier) -> None:
+    settings = OptimSettings(name="adamw", lr=0.01, backbone_lr_multiplier=0.1, weight_decay=0.05)
     optimizer = build_optimizer(model, settings)
     assert isinstance(optimizer, torch.optim.AdamW)
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
@@ -49,16 +50,18 @@ def test_adamw_spares_biases_and_norms_from_decay_and_slows_the_backbone(model: 
     }
 
 
-def test_sgd_decays_everything_as_published(model: Tagger) -> None:
-    optimizer = build_optimizer(model, OptimSettings(lr=0.05, backbone_factor=0.1, momentum=0.8, weight_decay=1e-4))
+def test_sgd_decays_everything_as_published(model: MultiLabelClassifier) -> None:
+    optimizer = build_optimizer(
+        model, OptimSettings(lr=0.05, backbone_lr_multiplier=0.1, momentum=0.8, weight_decay=1e-4)
+    )
     assert isinstance(optimizer, torch.optim.SGD)
     found = [(group["base_lr"], group["weight_decay"], group["momentum"]) for group in optimizer.param_groups]
     assert found == [(pytest.approx(0.005), 1e-4, 0.8), (0.05, 1e-4, 0.8)]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_every_weight_that_may_move_is_in_one_group_and_no_other_is(model: Tagger, name: str) -> None:
-    freeze_backbone(model.backbone, 2)
+def test_every_weight_that_may_move_is_in_one_group_and_no_other_is(model: MultiLabelClassifier, name: str) -> None:
+    model.backbone.freeze(2)
     groups = build_optimizer(model, OptimSettings(name=name)).param_groups
     found = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(found) == len(set(found))
@@ -131,43 +134,43 @@ def test_a_rate_is_never_above_the_set_one_nor_below_zero(
     assert all(earlier < later for earlier, later in pairwise(rise))
 
 
-def test_the_weight_average_is_that_of_a_loop_over_numbers(model: Tagger) -> None:
-    average = WeightAverage(model, 0.9)
+def test_the_ema_is_that_of_a_loop_over_numbers(model: MultiLabelClassifier) -> None:
+    ema = WeightEMA(model, 0.9)
     expected = {name: value.double() for name, value in model.state_dict().items()}
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 30):
         with torch.no_grad():
             for value in model.state_dict().values():
                 value.add_(torch.randint(3, value.shape, generator=generator).to(value.dtype))
-        average.update(model, step)
+        ema.update(model, step)
         decay = min(0.9, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             whole = not value.is_floating_point()
             expected[name] = value.double() if whole else decay * expected[name] + (1 - decay) * value.double()
-    for name, value in average.model.state_dict().items():
+    for name, value in ema.model.state_dict().items():
         # float32 rounding over 29 steps of values up to 60
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-5, msg=name)
-    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    assert not any(parameter.requires_grad for parameter in ema.model.parameters())
 
 
 @pytest.mark.parametrize(("parts", "held"), [(0, 0), (1, 1), (2, 2), (-1, None)])
-def test_the_backbone_is_held_fixed_from_the_stem_on(model: Tagger, parts: int, held: int | None) -> None:
-    groups = model.backbone.stage_modules()
+def test_the_backbone_is_held_fixed_from_the_stem_on(model: MultiLabelClassifier, parts: int, held: int | None) -> None:
+    groups = model.backbone.parts()
     assert len(groups) > 2
-    freeze_backbone(model.backbone, parts)
+    model.backbone.freeze(parts)
     for number, group in enumerate(groups):
-        moves = {parameter.requires_grad for module in group for parameter in module.parameters()}
+        moves = {parameter.requires_grad for parameter in group}
         assert moves == {held is not None and number >= held}
     assert all(parameter.requires_grad for name, parameter in model.named_parameters() if "backbone" not in name)
 
 
-def test_norms_of_fixed_parts_keep_their_statistics_and_others_do_not(model: Tagger) -> None:
+def test_norms_of_fixed_parts_keep_their_statistics_and_others_do_not(model: MultiLabelClassifier) -> None:
     norms = [module for module in model.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    freeze_backbone(model.backbone, 2)
+    model.backbone.freeze(2)
     model.train()
-    hold_norms(model.backbone, everywhere=False)
+    model.backbone.hold_norms(everywhere=False)
     assert {norm.training == norm.weight.requires_grad for norm in norms} == {True}
     assert {norm.training for norm in norms} == {True, False}
     model.train()
-    hold_norms(model.backbone, everywhere=True)
+    model.backbone.hold_norms(everywhere=True)
     assert {norm.training for norm in norms} == {False}

@@ -1,4 +1,4 @@
-"""Rows of predictions: one each, as they come, in a form that other programs read."""
+"""Predictions as rows: one per image, as they come, in a format that other programs read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LABELS = LabelSpace(["moon", "sun", "star"])
 ROWS = [
     Prediction("a, b.jpg", ("sun",), (("sun", 0.75), ("star", 0.25), ("moon", 1 / 3e7))),
     Prediction('ü"x.jpg', ("sun", "moon"), (("sun", 0.9), ("moon", 0.8), ("star", 0.1))),
-    Prediction("gone.jpg", error="expected a picture, found no file"),
+    Prediction("gone.jpg", error="expected an image, found no file"),
     Prediction("dim.jpg", (), (("star", 0.25), ("sun", 0.2), ("moon", 0.1))),
 ]
 
 
-def written(form: Literal["table", "json", "csv"], top: int | None = None) -> str:
+def written(style: Literal["table", "json", "csv"], top: int | None = None) -> str:
     out = io.StringIO()
-    assert write_predictions(ROWS, out, form=form, labels=LABELS, top=top) == (4, 1)
+    assert write_predictions(ROWS, out, style=style, labels=LABELS, top=top) == (4, 1)
     return out.getvalue()
 
 
@@ -38,7 +38,7 @@ def test_json_lines_hold_labels_and_probabilities_best_first() -> None:
         "probabilities": {"sun": 0.75, "star": 0.25, "moon": 0.0},
     }
     assert list(rows[1]["probabilities"]) == ["sun", "moon", "star"]
-    assert rows[2] == {"image": "gone.jpg", "error": "expected a picture, found no file"}
+    assert rows[2] == {"image": "gone.jpg", "error": "expected an image, found no file"}
     best = [json.loads(line).get("probabilities", {}) for line in written("json", 1).splitlines()]
     assert [list(row) for row in best] == [["sun"], ["sun"], [], ["star"]]
 
@@ -49,7 +49,7 @@ def test_csv_has_a_column_for_each_label_in_their_order() -> None:
     assert [row["image"] for row in rows] == [row.source for row in ROWS]
     assert [row["labels"] for row in rows] == ["sun", "sun|moon", "", ""]
     assert (rows[1]["moon"], rows[1]["sun"], rows[1]["star"]) == ("0.800000", "0.900000", "0.100000")
-    assert [row["error"] for row in rows] == ["", "", "expected a picture, found no file", ""]
+    assert [row["error"] for row in rows] == ["", "", "expected an image, found no file", ""]
     assert (rows[2]["moon"], rows[2]["sun"]) == ("", "")
 
 
@@ -57,39 +57,39 @@ def test_a_table_tells_labels_over_threshold_or_the_best_of_them() -> None:
     assert written("table").splitlines() == [
         "a, b.jpg  sun 0.75",
         'ü"x.jpg  sun 0.90, moon 0.80',
-        "gone.jpg  ! expected a picture, found no file",
+        "gone.jpg  ! expected an image, found no file",
         "dim.jpg  -",
     ]
     assert written("table", 2).splitlines()[0] == "a, b.jpg  sun 0.75, star 0.25 (below threshold)"
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_rows_are_written_as_they_come(form: Literal["table", "json", "csv"]) -> None:
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_rows_are_written_as_they_come(style: Literal["table", "json", "csv"]) -> None:
     out = io.StringIO()
 
     def coming() -> Iterator[Prediction]:
         for number, row in enumerate(ROWS):
-            assert len(out.getvalue().splitlines()) == number + (form == "csv")
+            assert len(out.getvalue().splitlines()) == number + (style == "csv")
             yield row
 
-    write_predictions(coming(), out, form=form, labels=LABELS)
+    write_predictions(coming(), out, style=style, labels=LABELS)
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_file_names_that_are_no_text_can_be_written(form: Literal["table", "json", "csv"]) -> None:
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_file_names_that_are_no_text_can_be_written(style: Literal["table", "json", "csv"]) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
-    assert write_predictions([Prediction(name, error="gone")], out, form=form, labels=LABELS) == (1, 1)
+    assert write_predictions([Prediction(name, error="gone")], out, style=style, labels=LABELS) == (1, 1)
     text = raw.getvalue().decode("utf-8")
     assert "caf" in text
-    if form == "json":
+    if style == "json":
         assert json.loads(text)["image"] == name  # JSON's escapes hold it exactly
 
 
-@pytest.mark.parametrize("form", ["table", "json", "csv"])
-def test_a_name_with_a_line_break_stays_one_row(form: Literal["table", "json", "csv"]) -> None:
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_a_name_with_a_line_break_stays_one_row(style: Literal["table", "json", "csv"]) -> None:
     out = io.StringIO(newline="")
-    write_predictions([Prediction("a\nb.jpg", error="gone")], out, form=form, labels=LABELS)
-    rows = list(csv.reader(io.StringIO(out.getvalue(), newline=""))) if form == "csv" else out.getvalue().splitlines()
-    assert len(rows) == 1 + (form == "csv")
+    write_predictions([Prediction("a\nb.jpg", error="gone")], out, style=style, labels=LABELS)
+    rows = list(csv.reader(io.StringIO(out.getvalue(), newline=""))) if style == "csv" else out.getvalue().splitlines()
+    assert len(rows) == 1 + (style == "csv")

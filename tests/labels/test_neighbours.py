@@ -1,4 +1,4 @@
-"""Neighbours of label vectors, against cosines taken one pair at a time."""
+"""Neighbours of label embeddings, against cosines computed one pair at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msrn.labels import neighbours
-from msrn.labels.embedding_tables import WordTable, open_words
+from msrn.labels.embedding_tables import EmbeddingTable, open_table
 from msrn.labels.neighbours import nearest_labels, nearest_words
 from msrn.labels.space import LabelSpace
 
@@ -27,11 +27,11 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> WordTable:
+def table(tmp_path: Path) -> EmbeddingTable:
     rows = [f"{word} {' '.join(map(repr, row))}" for word, row in zip(WORDS, TABLE.tolist(), strict=True)]
     path = tmp_path / "glove.txt"
     path.write_text("\n".join(rows) + "\n")
-    return open_words(path)
+    return open_table(path)
 
 
 @pytest.mark.parametrize("count", [1, 3, 50])
@@ -46,22 +46,22 @@ def test_nearest_labels_are_those_of_the_highest_cosine(count: int) -> None:
 
 @pytest.mark.parametrize("at_a_time", [3, 10_000])
 def test_nearest_words_are_those_of_the_highest_cosine(
-    table: WordTable, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+    table: EmbeddingTable, monkeypatch: pytest.MonkeyPatch, at_a_time: int
 ) -> None:
     monkeypatch.setattr(neighbours, "_WORDS_AT_A_TIME", at_a_time)
     nearest = [sorted(range(30), key=lambda number: -cosine(vector, TABLE[number])) for vector in VECTORS]
-    without = [{WORDS[number] for number in nearest[row][:2]} if row % 2 else set() for row in range(7)]
-    found = nearest_words(table, VECTORS, without=without, count=4, among=30)
+    exclude = [{WORDS[number] for number in nearest[row][:2]} if row % 2 else set() for row in range(7)]
+    found = nearest_words(table, VECTORS, exclude=exclude, count=4, most_frequent=30)
     for row, near in enumerate(found):
-        allowed = [number for number in range(30) if WORDS[number] not in without[row]]
+        allowed = [number for number in range(30) if WORDS[number] not in exclude[row]]
         best = sorted(((cosine(VECTORS[row], TABLE[number]), WORDS[number]) for number in allowed), reverse=True)[:4]
         assert [name for name, _ in near] == [name for _, name in best]
         assert [value for _, value in near] == pytest.approx([value for value, _ in best], abs=1e-5)
 
 
-def test_no_more_words_are_told_than_there_are(table: WordTable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_words_are_returned_than_there_are(table: EmbeddingTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "_WORDS_AT_A_TIME", 4)
-    found = nearest_words(table, VECTORS[:2], without=[{"word0", "no such word"}, WORDS[:9]], count=50, among=9)
+    found = nearest_words(table, VECTORS[:2], exclude=[{"word0", "no such word"}, WORDS[:9]], count=50, most_frequent=9)
     assert {name for name, _ in found[0]} == set(WORDS[1:9])
     assert [value for _, value in found[0]] == sorted((value for _, value in found[0]), reverse=True)
     assert found[1] == []
@@ -69,13 +69,13 @@ def test_no_more_words_are_told_than_there_are(table: WordTable, monkeypatch: py
 
 def test_zeros_among_words_or_vectors_have_cosine_zero_with_everything(tmp_path: Path) -> None:
     (tmp_path / "glove.txt").write_text("nothing 0 0\ncat 1 0\ndog 0 2\n")
-    found = nearest_words(open_words(tmp_path / "glove.txt"), [[-3, 0.1], [0, 0]], without=[set(), set()])
+    found = nearest_words(open_table(tmp_path / "glove.txt"), [[-3, 0.1], [0, 0]], exclude=[set(), set()])
     assert [name for name, _ in found[0]] == ["dog", "nothing", "cat"]
     assert found[0][1][1] == 0
     assert sorted(found[1]) == [("cat", 0.0), ("dog", 0.0), ("nothing", 0.0)]
 
 
-def test_a_vector_of_zeros_is_near_to_nothing() -> None:
+def test_an_embedding_of_zeros_is_near_to_nothing() -> None:
     found = nearest_labels(LabelSpace(["nothing", "cat", "dog"]), [[0, 0], [1, 0], [-1, 0]])
     assert found[0] == [("cat", 0.0), ("dog", 0.0)]
     assert found[1] == [("nothing", 0.0), ("dog", -1.0)]

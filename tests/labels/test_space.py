@@ -1,4 +1,4 @@
-"""Labels are bound to columns by name, and every mistake in a list of names is told at once."""
+"""Labels are bound to columns by name, and all errors in a list of names are reported together."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_unknown_label_is_named_with_the_nearest_known_one() -> None:
     assert "did you mean 'sofa'?" in str(caught.value)
 
 
-def test_all_unknown_labels_are_told_at_once() -> None:
+def test_all_unknown_labels_are_reported_together() -> None:
     with pytest.raises(LabelError) as caught:
         LabelSpace(["sofa", "chair"]).columns(["sofaa", "chair", "zebra", "sofaa"])
     assert [problem.message for problem in caught.value.problems] == [
@@ -69,17 +69,17 @@ def test_all_unknown_labels_are_told_at_once() -> None:
     ]
 
 
-def test_every_bad_name_is_told_at_once() -> None:
+def test_all_bad_names_are_reported_together() -> None:
     with pytest.raises(LabelError) as caught:
         LabelSpace(["cat", "", "dog", "cat", " cow", "a\nb", 7])  # type: ignore[list-item]
     text = str(caught.value)
-    for part in ("blank", "'cat' is given 2 times", "names 1, 4 of 7", "' cow' has blanks", "line break", "got 7"):
+    for part in ("is empty", "'cat' is given 2 times", "names 1, 4 of 7", "' cow' has spaces", "line break", "got 7"):
         assert part in text
     assert len(caught.value.problems) == 5
 
 
 @pytest.mark.parametrize("names", [[], "cat"])
-def test_no_names_or_a_single_text_are_refused(names: list[str]) -> None:
+def test_no_names_or_a_single_string_are_refused(names: list[str]) -> None:
     with pytest.raises(LabelError):
         LabelSpace(names)
 
@@ -91,11 +91,11 @@ def test_encode_marks_the_given_names() -> None:
     assert LabelSpace(["a", "b"]).encode([]).tolist() == [0, 0]
 
 
-def test_align_brings_their_columns_into_our_order() -> None:
-    ours, theirs = LabelSpace(["c", "a"]), LabelSpace(["a", "b", "c"])
-    assert np.array([10, 20, 30])[ours.align(theirs)].tolist() == [30, 10]
+def test_align_puts_the_columns_of_another_space_into_this_order() -> None:
+    labels, other = LabelSpace(["c", "a"]), LabelSpace(["a", "b", "c"])
+    assert np.array([10, 20, 30])[labels.align(other)].tolist() == [30, 10]
     with pytest.raises(LabelError, match="'b' is not in the label set"):
-        theirs.align(ours)
+        other.align(labels)
 
 
 def test_a_label_file_may_have_a_bom_crlf_and_blank_lines(tmp_path: Path) -> None:

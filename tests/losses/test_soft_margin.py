@@ -1,4 +1,4 @@
-"""Is the loss the published one, and are unknown targets left out?"""
+"""Soft margin: the published loss, with unknown targets left out."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_unknown_targets_have_no_part_in_value_or_gradient() -> None:
     loss.backward()
     assert logits.grad[0, 1] == 0
     assert not logits.grad[2].any()
-    by_picture = []
+    by_image = []
     for row, wanted in zip(logits.detach(), target, strict=True):
         known = [j for j in range(4) if not wanted[j].isnan()]
         terms = [-(torch.nn.functional.logsigmoid(row[j] if wanted[j] == 1 else -row[j])) for j in known]
-        by_picture.append(sum(terms) / len(terms) if terms else torch.tensor(0.0))
-    assert float(loss.detach()) == pytest.approx(float(sum(by_picture)) / 6, rel=1e-6)
+        by_image.append(sum(terms) / len(terms) if terms else torch.tensor(0.0))
+    assert float(loss.detach()) == pytest.approx(float(sum(by_image)) / 6, rel=1e-6)
 
 
 def test_the_mean_over_shares_of_a_batch_is_that_of_the_batch() -> None:
@@ -42,7 +42,7 @@ def test_the_mean_over_shares_of_a_batch_is_that_of_the_batch() -> None:
     torch.testing.assert_close(halves, soft_margin(logits, target))
 
 
-def test_pictures_weigh_the_same_however_many_of_their_labels_are_known() -> None:
+def test_images_weigh_the_same_however_many_of_their_labels_are_known() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5], [2.0, 0.3, -4.0]])
     target = torch.tensor([[1.0, 1.0, 0.0], [1.0, torch.nan, torch.nan]])
     first = torch.nn.functional.multilabel_soft_margin_loss(logits[:1], target[:1])

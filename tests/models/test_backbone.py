@@ -1,4 +1,4 @@
-"""Are the taps of any timm network its own feature maps, in one layout, with the weights that were asked for?"""
+"""The feature maps of any timm network are its own, in one layout, with the weights that were asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from msrn.engine.optim import freeze_backbone
 from msrn.errors import ConfigError
-from msrn.models.backbone import FeatureTaps
+from msrn.models.backbone import Backbone
 
 
 def image(size: int = 64) -> torch.Tensor:
@@ -19,24 +18,24 @@ def image(size: int = 64) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "taps", "stages"),
+    ("name", "stages", "kept"),
     [
         ("test_resnet", (-3, -1), [2, 4]),
-        ("test_resnet", (1,), [1]),  # nothing beyond the deepest tap is kept
+        ("test_resnet", (1,), [1]),  # nothing beyond the deepest one is kept
         ("test_convnext", (0, 2, 3), [0, 2, 3]),  # timm flattens its stages and renames their entries
         ("test_vit", (-2, -1), [4, 5]),  # timm wraps the whole classifier
         ("test_mambaout", (-2, -1), [2, 3]),  # channels last
         ("test_efficientnet", (-2, -1), [3, 4]),
     ],
 )
-def test_taps_are_the_feature_maps_of_the_classifier_whose_weights_were_loaded(
-    tmp_path: Path, name: str, taps: tuple[int, ...], stages: list[int]
+def test_the_maps_are_the_feature_maps_of_the_classifier_whose_weights_were_loaded(
+    tmp_path: Path, name: str, stages: tuple[int, ...], kept: list[int]
 ) -> None:
     torch.manual_seed(1)
     size = {"img_size": 64} if name == "test_vit" else {}
     classifier = timm.create_model(name, **size).eval()
     save_file(classifier.state_dict(), tmp_path / "weights.safetensors")
-    backbone = FeatureTaps(name, taps=taps, weights=str(tmp_path / "weights.safetensors"), image_size=64).eval()
+    backbone = Backbone(name, stages=stages, weights=str(tmp_path / "weights.safetensors"), image_size=64).eval()
     with torch.inference_mode():
         maps = backbone(image())
         expected = classifier.forward_intermediates(
@@ -48,7 +47,7 @@ def test_taps_are_the_feature_maps_of_the_classifier_whose_weights_were_loaded(
 
 
 def test_the_last_tap_of_a_plain_transformer_is_its_last_block() -> None:
-    backbone = FeatureTaps("test_vit", weights="none", taps=(0, -1), image_size=64)
+    backbone = Backbone("test_vit", weights="none", stages=(0, -1), image_size=64)
     assert backbone.body.feature_info.module_name() == ["blocks.0", "blocks.5"]
     assert backbone.strides == (16, 16)
 
@@ -57,92 +56,103 @@ def test_without_weights_a_seed_gives_the_network() -> None:
     maps = []
     for _ in range(2):
         torch.manual_seed(5)
-        maps.append(FeatureTaps("test_resnet", weights="none", taps=(-1,)).eval()(image())[0])
+        maps.append(Backbone("test_resnet", weights="none", stages=(-1,)).eval()(image())[0])
     assert torch.equal(*maps)
 
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("test_resnet", 5), ("test_convnext", 5), ("test_mambaout", 5), ("test_vit", 7), ("test_efficientnet", 6)],
+    [
+        ("test_resnet", 5),
+        ("test_convnext", 5),
+        ("test_mambaout", 5),
+        ("test_vit", 7),  # six blocks; the embeddings of position and class are the stem's
+        ("test_efficientnet", 6),
+        ("regnety_002", 5),  # its stages are called s1 to s4
+        ("vgg11", 5),  # its stages end with activations, which have no weights
+        ("pit_ti_224", 4),  # timm wraps it whole
+        ("coat_tiny", 3),  # three of its stages end with one module
+    ],
 )
-def test_stages_are_told_apart_so_that_a_network_can_be_held_fixed_part_by_part(name: str, parts: int) -> None:
-    backbone = FeatureTaps(name, weights="none", taps=(-1,), image_size=64)
-    groups = backbone.stage_modules()
+def test_stages_are_known_so_that_a_network_can_be_held_fixed_part_by_part(name: str, parts: int) -> None:
+    size = 224 if name in ("pit_ti_224", "coat_tiny") else 64
+    backbone = Backbone(name, weights="none", stages=(-1,), image_size=size)
+    groups = backbone.parts()
     assert len(groups) == parts
-    counted = [sum(p.numel() for module in group for p in module.parameters()) for group in groups]
-    assert all(counted)
-    # Only what a plain transformer keeps beside its layers, codes of position and class, is in no group.
-    loose = sum(p.numel() for key, p in backbone.body.named_parameters() if key.endswith(("_embed", "_token")))
-    assert sum(counted) + loose == sum(p.numel() for p in backbone.body.parameters())
-    freeze_backbone(backbone, 2)
-    moves = [{p.requires_grad for module in group for p in module.parameters()} for group in groups]
+    assert all(groups)
+    assert len({id(p) for group in groups for p in group}) == len(list(backbone.parameters()))
+    backbone.freeze(2)
+    moves = [{p.requires_grad for p in group} for group in groups]
     assert moves == [{False}] * 2 + [{True}] * (parts - 2)
-    freeze_backbone(backbone, -1)
+    with pytest.raises(ConfigError, match=f"expected at most {parts} parts") as caught:
+        backbone.freeze(parts + 1)
+    assert caught.value.where == "model.freeze"
+    backbone.freeze(-1)
     assert not any(p.requires_grad for p in backbone.parameters())
 
 
 def test_held_parts_get_no_gradient_and_the_others_do() -> None:
-    backbone = FeatureTaps("test_resnet", weights="none", taps=(-1,))
-    freeze_backbone(backbone, 3)
+    backbone = Backbone("test_resnet", weights="none", stages=(-1,))
+    backbone.freeze(3)
     backbone(image())[0].sum().backward()
-    for number, group in enumerate(backbone.stage_modules()):
-        got = {p.grad is not None for module in group for p in module.parameters()}
+    for number, group in enumerate(backbone.parts()):
+        got = {p.grad is not None for p in group}
         assert got == {number >= 3}
 
 
-def test_pictures_are_scaled_as_the_weights_want() -> None:
-    statistics = FeatureTaps("tf_efficientnet_lite0", weights="none", taps=(0,)).statistics
+def test_images_are_scaled_as_the_weights_want() -> None:
+    statistics = Backbone("tf_efficientnet_lite0", weights="none", stages=(0,)).statistics
     assert (statistics.mean, statistics.std, statistics.interpolation) == ((0.5,) * 3, (0.5,) * 3, "bicubic")
-    tagged = FeatureTaps("test_resnet.r160_in1k", weights="none", taps=(0,)).statistics
+    tagged = Backbone("test_resnet.r160_in1k", weights="none", stages=(0,)).statistics
     config = timm.get_pretrained_cfg("test_resnet.r160_in1k")
     assert (tagged.mean, tagged.std, tagged.interpolation) == (config.mean, config.std, config.interpolation)
 
 
-@pytest.mark.parametrize("taps", [(), (5,), (-6,), (2, 1), (1, -4), (-1, 4)])
-def test_wrong_taps_are_told_with_the_number_of_stages(taps: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("stages", [(), (5,), (-6,), (2, 1), (1, -4), (-1, 4)])
+def test_wrong_taps_are_reported_with_the_number_of_stages(stages: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="between -5 and 4 for test_resnet") as caught:
-        FeatureTaps("test_resnet", weights="none", taps=taps)
-    assert caught.value.where == "model.taps"
+        Backbone("test_resnet", weights="none", stages=stages)
+    assert caught.value.where == "model.stages"
     assert "5 stages" in caught.value.hint
 
 
-def test_a_network_timm_does_not_know_is_told_with_the_nearest_name() -> None:
+def test_a_network_timm_does_not_know_is_reported_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no network named 'test_resnett'") as caught:
-        FeatureTaps("test_resnett", weights="none")
+        Backbone("test_resnett", weights="none")
     assert "did you mean 'test_resnet" in caught.value.hint
     with pytest.raises(ConfigError) as caught:
-        FeatureTaps("zzzzzzzzzz", weights="none")
+        Backbone("zzzzzzzzzz", weights="none")
     assert "list_models" in caught.value.hint
 
 
-def test_a_tag_timm_does_not_know_is_told_with_the_nearest_tag() -> None:
+def test_a_tag_timm_does_not_know_is_reported_with_the_nearest_tag() -> None:
     with pytest.raises(ConfigError, match="'resnet101' has no weights of tag 'tv_in1'") as caught:
-        FeatureTaps("resnet101.tv_in1", weights="none")
+        Backbone("resnet101.tv_in1", weights="none")
     assert caught.value.hint == "did you mean 'tv_in1k'?"
     with pytest.raises(ConfigError) as caught:
-        FeatureTaps("test_resnet.mine", weights="none")
+        Backbone("test_resnet.mine", weights="none")
     assert caught.value.hint == "its tags are r160_in1k"
 
 
 @pytest.mark.parametrize(
-    ("name", "taps", "told"),
+    ("name", "stages", "message"),
     [
-        ("test_resnet", (-1,), "no final convolution after tap -1"),
+        ("test_resnet", (-1,), "no final convolution to apply"),
         ("test_efficientnet", (-2,), "leaves out the last stage"),
     ],
 )
-def test_a_final_convolution_that_is_not_there_is_told(name: str, taps: tuple[int, ...], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        FeatureTaps(name, weights="none", taps=taps, final_conv=True)
+def test_a_final_convolution_that_is_not_there_is_reported(name: str, stages: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Backbone(name, weights="none", stages=stages, final_conv=True)
 
 
 def test_the_final_convolution_ends_the_deepest_tap_only(tmp_path: Path) -> None:
     torch.manual_seed(2)
     classifier = timm.create_model("test_efficientnet").eval()
     save_file(classifier.state_dict(), tmp_path / "weights.safetensors")
-    settings = {"taps": (-2, -1), "weights": str(tmp_path / "weights.safetensors")}
-    plain = FeatureTaps("test_efficientnet", **settings).eval()
-    ended = FeatureTaps("test_efficientnet", **settings, final_conv=True).eval()
+    settings = {"stages": (-2, -1), "weights": str(tmp_path / "weights.safetensors")}
+    plain = Backbone("test_efficientnet", **settings).eval()
+    ended = Backbone("test_efficientnet", **settings, final_conv=True).eval()
     with torch.inference_mode():
         shallow, deep = ended(image())
         assert torch.equal(shallow, plain(image())[0])

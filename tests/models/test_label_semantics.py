@@ -76,7 +76,7 @@ def test_a_graph_layer_starts_xavier_uniform_with_the_published_gain() -> None:
 def test_label_and_group_semantics_are_the_paper_step_by_step() -> None:
     net = network()
     edges = net.adjacency > 0
-    labels = net.label_vectors @ net.embed.weight.T + net.embed.bias
+    labels = net.embeddings @ net.embed.weight.T + net.embed.bias
     for layer in net.label_layers:
         labels = by_pairs(labels, edges, layer.weight, layer.attention)
     positive = labels.clamp(min=0)
@@ -110,7 +110,7 @@ def test_the_group_loss_moves_every_layer() -> None:
 
 def test_folded_semantics_are_the_same_constants_and_cannot_be_trained() -> None:
     net = network()
-    folded, live = net.fold(), net()
+    folded, live = net.precompute(), net()
     for ours, theirs in zip(folded(), live, strict=True):
         assert torch.equal(ours, theirs)
         assert not ours.requires_grad
@@ -140,6 +140,6 @@ def test_the_published_sets_have_their_number_of_groups_and_there_is_always_one(
 
 @pytest.mark.parametrize(("vectors", "adjacency"), [((4, 7), (5, 5)), ((4, 7), (4, 5)), ((4,), (4, 4))])
 def test_labels_and_graph_of_different_sizes_are_told(vectors: tuple[int, ...], adjacency: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="expected label vectors") as caught:
+    with pytest.raises(ShapeError, match="expected embeddings") as caught:
         LabelSemantics(torch.zeros(vectors), torch.ones(adjacency), width=8, num_groups=1)
     assert str(vectors) in str(caught.value)

@@ -1,4 +1,4 @@
-"""Is the operator one well-behaved node: for autograd, autocast, torch.compile, export and ONNX runtimes?"""
+"""The operator as one node: for autograd, autocast, torch.compile, export and ONNX runtimes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inputs(dtype: torch.dtype = torch.float32, *, channels_last: bool = False) -
 @pytest.mark.parametrize("form", ["auto", "chunked"])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_torch_finds_the_registration_sound(dtype: torch.dtype, channels_last: bool, form: str) -> None:
+def test_the_registration_passes_the_checks_of_torch(dtype: torch.dtype, channels_last: bool, form: str) -> None:
     torch.library.opcheck(NODE, (*inputs(dtype, channels_last=channels_last), form))
     features, vectors = (value.detach() for value in inputs(dtype, channels_last=channels_last))
     pooled, shift, total = NODE(features, vectors, form)
@@ -73,7 +73,7 @@ def test_every_form_that_runs_here_agrees(form: str) -> None:
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_form_that_cannot_serve_says_what_it_got() -> None:
+def test_a_form_that_does_not_serve_the_inputs_reports_what_it_got() -> None:
     features, vectors = inputs()
     with pytest.raises(TypeError, match=r"on a GPU, got features of .* on cpu"):
         semantic_attention(features, vectors, form="triton")

@@ -1,4 +1,4 @@
-"""Is the bounded form the definition, in value, gradient and memory?"""
+"""The chunked form against the definition, in value, gradient and memory; and the choice of a form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from msrn.errors import ShapeError
+from msrn.ops import semantic_attention as operator
 from msrn.ops.kernels import chunked
-from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
+from msrn.ops.semantic_attention import Form, semantic_attention, semantic_attention_reference, set_default_form
 
 
 def semantic_attention_chunked(features: Tensor, vectors: Tensor, chunk_bytes: int | None = None) -> Tensor:
-    """The chunked form, with a bound of its own; the bound holds for the backward pass too if it is run inside."""
+    """The chunked form, with a limit of its own; to limit the backward pass too, run it inside ``chunks_of``."""
     with chunks_of(chunk_bytes):
         return semantic_attention(features, vectors, form="chunked")
 
@@ -79,7 +80,7 @@ def test_the_order_of_positions_does_not_matter(order: list[int], chunk_bytes: i
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_strided_inputs_give_the_values_and_gradients_of_contiguous_ones(form, dtype: torch.dtype) -> None:
     wide, tall = (value.to(dtype) for value in inputs(3, 10, 8, 6))
-    # As a (B, D, H, W) map turned round, every second image and position; vectors as the transpose of a (D, K).
+    # A transposed (B, D, N) map, every second image and position of it; vectors as the transpose of a (D, K).
     features = wide.transpose(1, 2).contiguous().transpose(1, 2)[::2, 1::2].requires_grad_()
     vectors = tall.T.contiguous().T[::2].requires_grad_()
     assert not features.is_contiguous()
@@ -108,7 +109,7 @@ def test_no_images_vectors_or_channels_give_empty_results_and_zero_gradients(for
 
 
 class Memory(TorchDispatchMode):
-    """Remembers the most bytes that results of operations held at one time, and the bytes of the largest of them."""
+    """Records the peak of the bytes held by results of operations, and the bytes of the largest result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class Memory(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("part", [4, 16, 32])
-def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> None:
+def test_forward_and_backward_stay_within_the_memory_limit(part: int) -> None:
     features, vectors = (value.float().requires_grad_() for value in inputs(4, 100, 40, 8))
     product = 4 * 100 * 40 * 8 * 4  # bytes of the (B, N, K, D) product
     limit = product // part
@@ -144,7 +145,7 @@ def test_forward_and_backward_hold_no_more_than_the_set_memory(part: int) -> Non
         assert memory.peak <= limit + 5 * own
     with Memory() as plain:
         semantic_attention_reference(features, vectors)
-    assert plain.peak >= product  # the measure sees what it is there to see
+    assert plain.peak >= product  # the measure does see a product
 
 
 def test_no_second_block_of_products_is_held_while_the_next_is_made() -> None:
@@ -171,6 +172,49 @@ def test_outputs_and_gradients_keep_the_features_dtype(dtype: torch.dtype) -> No
 @pytest.mark.parametrize(
     ("features", "vectors"), [((2, 5, 4), (3, 5)), ((5, 4), (3, 4)), ((2, 0, 4), (3, 4)), ((2, 5, 4), (4,))]
 )
-def test_sizes_that_do_not_fit_are_told(features: tuple[int, ...], vectors: tuple[int, ...]) -> None:
+def test_sizes_that_do_not_fit_are_refused(features: tuple[int, ...], vectors: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="expected features"):
         semantic_attention(torch.zeros(features), torch.zeros(vectors))
+
+
+# ---- which form runs
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The forms that the operator was run in, one per call."""
+    seen: list[str] = []
+    choose = operator._kernel
+
+    def recorded(form: str, features: Tensor, vectors: Tensor) -> operator.Kernel:
+        seen.append(form)
+        return choose(form, features, vectors)
+
+    monkeypatch.setattr(operator, "_kernel", recorded)
+    return seen
+
+
+def test_the_default_form_runs_where_none_is_named(chosen: list[str]) -> None:
+    features, vectors = (value.float() for value in inputs(2, 9, 3, 4))
+    fused = semantic_attention(features, vectors)
+    set_default_form("chunked")
+    found = semantic_attention(features, vectors)
+    semantic_attention(features, vectors, form="auto")
+    assert chosen == ["auto", "chunked", "auto"]
+    torch.testing.assert_close(found, fused)
+    set_default_form("reference")
+    assert torch.equal(semantic_attention(features, vectors), semantic_attention_reference(features, vectors))
+    assert len(chosen) == 3  # the definition is not the operator
+
+
+@pytest.mark.parametrize(("form", "loads"), [("chunked", False), ("auto", True)])
+def test_the_chunked_form_as_default_loads_no_fused_kernel(
+    monkeypatch: pytest.MonkeyPatch, form: Form, loads: bool
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(operator, "_loaded", lambda name: loaded.append(name))  # None: it cannot be loaded
+    set_default_form(form)
+    features, vectors = (value.float().requires_grad_() for value in inputs(1, 5, 2, 3))
+    semantic_attention(features, vectors).sum().backward()
+    assert (set(loaded) == {"numba"}) == loads
+    assert loads or not loaded

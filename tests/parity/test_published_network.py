@@ -1,4 +1,4 @@
-"""Is our network the published one? Against recorded outputs for weights that a rule fills in."""
+"""The network against recorded outputs of the published one, for weights that a rule fills in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from msrn.config import ModelSettings
-from msrn.errors import WeightsError
-from msrn.labels.graph import label_graph
-from msrn.models import build_model
-from msrn.models.heads.msrn import MSRN
-from msrn.models.weights import load_published
+from msrn.errors import LabelError, WeightsError
+from msrn.labels.embeddings import label_embeddings
+from msrn.labels.graph import LabelGraph, label_graph
+from msrn.labels.published import PUBLISHED_ORDERS
+from msrn.labels.space import LabelSpace
+from msrn.models.classifier import MultiLabelClassifier, create_model
+from msrn.models.heads.base import LabelInputs
 
+GOLDEN = Path(__file__).parent / "golden"
 RATIO = {"voc": 0.2, "coco": 0.05}
 
 
@@ -45,80 +48,131 @@ def fill(keys: dict[str, list[int]], seed: int) -> dict[str, torch.Tensor]:
     return state
 
 
-def published_model(shared: Path, name: str, head: str = "flatten") -> MSRN:
-    with np.load(shared / "published" / f"{name}.npz") as file:
-        graph = label_graph(file["counts"], file["totals"])
-        vectors = torch.from_numpy(file["vectors"].astype(np.float32))
-    settings = ModelSettings(weights="none", group_ratio=RATIO[name], head=head)
-    model = build_model(settings, label_vectors=vectors, adjacency=torch.tensor(graph.adjacency))
-    assert isinstance(model, MSRN)
-    return model.eval()
+def published_graph(name: str) -> LabelGraph:
+    with np.load(GOLDEN / f"{name}_counts.npz") as file:
+        return label_graph(file["counts"], file["totals"], labels=LabelSpace(PUBLISHED_ORDERS[name]))
+
+
+def published_inputs(name: str) -> LabelInputs:
+    names = PUBLISHED_ORDERS[name]
+    embeddings = label_embeddings(LabelSpace(names), "glove-6b-300d-benchmarks").values
+    return LabelInputs(names, torch.from_numpy(embeddings.copy()), torch.tensor(published_graph(name).adjacency))
+
+
+def reordered(inputs: LabelInputs, order: list[int]) -> LabelInputs:
+    assert inputs.embeddings is not None
+    assert inputs.graph is not None
+    names = tuple(inputs.names[n] for n in order)
+    return LabelInputs(names, inputs.embeddings[order], inputs.graph[order][:, order])
+
+
+def published_model(name: str, checkpoint: Path, inputs: LabelInputs, **options: object) -> MultiLabelClassifier:
+    head = {"name": "msrn", "group_ratio": RATIO[name], "checkpoint": str(checkpoint), **options}
+    return create_model(ModelSettings(weights="none", head=head), inputs).eval()
+
+
+def keys_of(name: str) -> dict[str, list[int]]:
+    keys: dict[str, list[int]] = json.loads((GOLDEN / f"{name}_keys.json").read_text())
+    return keys
 
 
 def close(got: torch.Tensor | np.ndarray, recorded: np.ndarray) -> bool:
     return bool(np.abs(np.asarray(got) - recorded).max() <= 1e-4 * np.abs(recorded).max())
 
 
-@pytest.fixture(scope="module", params=["voc", "coco"])
-def loaded(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory):
-    name = request.param
-    golden = np.load(shared / "golden" / f"{name}_7_224.npz")
-    state = fill(json.loads((shared / "golden" / f"{name}_keys.json").read_text()), seed=7)
-    path = tmp_path_factory.mktemp("released") / "checkpoint.pth.tar"
+def released(name: str, folder: Path) -> Path:
+    """A checkpoint as released, with what stands beside the weights; COCO's names have a prefix."""
+    state = fill(keys_of(name), seed=7)
+    path = folder / f"{name}.pth.tar"
     prefix = "module." if name == "coco" else ""
     content = {"epoch": 3, "arch": "resnet101", "best_score": np.float64(0.9)}
     torch.save({**content, "state_dict": {prefix + key: value for key, value in state.items()}}, path)
-    model = published_model(shared, name)
-    load_published(model, path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["voc", "coco"])
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    name = request.param
+    path = released(name, tmp_path_factory.mktemp("released"))
+    model = published_model(name, path, published_inputs(name))
     path.unlink()
-    return name, model, golden
+    return name, model, np.load(GOLDEN / f"{name}_7_224.npz")
 
 
 @torch.inference_mode()
-def test_every_recorded_value_of_the_published_network_is_met(loaded, shared: Path) -> None:
+def test_every_recorded_value_of_the_published_network_is_met(loaded) -> None:
     name, model, golden = loaded
-    with np.load(shared / "published" / f"{name}.npz") as file:
-        graph = label_graph(file["counts"], file["totals"])
-    assert close(graph.before, golden["A"])
+    graph = published_graph(name)
+    assert close(graph.reweighted, golden["A"])
     assert close(graph.adjacency, golden["adj"])
 
-    semantics = model.semantics()
+    semantics = model.head.semantics()
     assert close(semantics.labels, golden["label_embed"])
     assert close(semantics.groups, golden["group_embed"])
     assert close(semantics.assignment, golden["assign"])
 
     batch = len(golden["logits"])
     image = np.random.default_rng([7, 12345]).normal(0, 1, (batch, 3, 224, 224)).astype(np.float32)
-    for tap, features in enumerate(model.features(torch.from_numpy(image)), start=1):
-        assert features.shape == tuple(golden[f"feat{tap}_shape"])
-        assert close(features.mean(dim=(2, 3)), golden[f"feat{tap}_mean_hw"])
+    for number, features in enumerate(model.head.pooled(model.backbone(torch.from_numpy(image))), start=1):
+        assert features.shape == tuple(golden[f"feat{number}_shape"])
+        assert close(features.mean(dim=(2, 3)), golden[f"feat{number}_mean_hw"])
     output = model(torch.from_numpy(image))
     assert close(output.logits, golden["logits"])
-    assert close(output.aux["group"], golden["group_loss"])
+    assert close(output.aux_losses["group"], golden["group_loss"])
 
 
 @torch.inference_mode()
-def test_folding_changes_no_logit(loaded) -> None:
+def test_precomputing_changes_no_logit(loaded) -> None:
     _, model, _ = loaded
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     before = model(image).logits
-    unfolded = model.semantics
-    model.fold()
+    semantics = model.head.semantics
+    model.precompute()
     after = model(image).logits
-    model.semantics = unfolded
+    model.head.semantics = semantics
     assert torch.equal(before, after)
 
 
-def test_everything_wrong_with_a_checkpoint_is_told_at_once(shared: Path, tmp_path: Path) -> None:
-    keys = json.loads((shared / "golden" / "voc_keys.json").read_text())
-    state = {name: torch.zeros(shape) for name, shape in keys.items()}
+@torch.inference_mode()
+@pytest.mark.parametrize("output_layer", ["flatten", "per_label"])
+def test_a_checkpoint_is_bound_by_name_whatever_the_models_order(output_layer: str, tmp_path: Path) -> None:
+    path = released("voc", tmp_path)
+    inputs = published_inputs("voc")
+    order = np.random.default_rng(3).permutation(20).tolist()
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    logits = published_model("voc", path, inputs, output_layer=output_layer)(image).logits
+    moved = published_model("voc", path, reordered(inputs, order), output_layer=output_layer)(image).logits
+    torch.testing.assert_close(moved, logits[:, order], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(moved, logits, rtol=1e-2)
+
+
+@torch.inference_mode()
+def test_the_order_of_other_labels_comes_from_a_file_and_is_never_guessed(tmp_path: Path) -> None:
+    path = released("voc", tmp_path)
+    inputs = published_inputs("voc")
+    renamed = LabelInputs(tuple(f"label {n}" for n in range(20)), inputs.embeddings, inputs.graph)
+    with pytest.raises(LabelError, match="the 20 labels are none of the published vocabularies") as caught:
+        published_model("voc", path, renamed)
+    assert "--model.head.checkpoint_labels FILE" in caught.value.hint
+    names = tmp_path / "order.txt"
+    names.write_text("\n".join(renamed.names))
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    logits = published_model("voc", path, renamed, checkpoint_labels=str(names))(image).logits
+    assert torch.equal(logits, published_model("voc", path, inputs)(image).logits)
+    names.write_text("\n".join([*renamed.names[:-1], "zebra"]))
+    with pytest.raises(LabelError, match="differ in 2: label 19, zebra"):
+        published_model("voc", path, renamed, checkpoint_labels=str(names))
+
+
+def test_everything_wrong_with_a_checkpoint_is_reported_at_once(tmp_path: Path) -> None:
+    state = {name: torch.zeros(shape) for name, shape in keys_of("voc").items()}
     del state["fc2.bias"]
     state["fc_label.weight"] = torch.zeros(256, 50)
     state["surprise"] = torch.zeros(1)
     path = tmp_path / "broken.pth.tar"
     torch.save({"state_dict": state}, path)
     with pytest.raises(WeightsError) as caught:
-        load_published(published_model(shared, "voc"), path)
+        published_model("voc", path, published_inputs("voc"))
     message = str(caught.value)
     assert "missing entry fc2.bias (20,)" in message
     assert "entry fc_label.weight: expected shape (256, 300), got (256, 50)" in message
@@ -126,12 +180,10 @@ def test_everything_wrong_with_a_checkpoint_is_told_at_once(shared: Path, tmp_pa
     assert len(caught.value.problems) == 3
 
 
-def test_the_per_label_head_takes_its_own_entries_of_a_checkpoint(shared: Path, tmp_path: Path) -> None:
-    keys = json.loads((shared / "golden" / "voc_keys.json").read_text())
-    state = fill({**keys, "fc1.weight": [1]}, seed=3)  # the flatten head's weights are not looked at
+def test_the_per_label_output_layer_takes_its_own_entries_of_a_checkpoint(tmp_path: Path) -> None:
+    state = fill({**keys_of("voc"), "fc1.weight": [1]}, seed=3)  # the flatten layer's weights are not looked at
     path = tmp_path / "released.pth.tar"
     torch.save({"state_dict": state}, path)
-    model = published_model(shared, "voc", head="per_label")
-    load_published(model, path)
-    assert torch.equal(model.head.weight, state["W"])
-    assert torch.equal(model.head.bias, state["B"])
+    model = published_model("voc", path, published_inputs("voc"), output_layer="per_label")
+    assert torch.equal(model.head.output_layer.weight, state["W"])
+    assert torch.equal(model.head.output_layer.bias, state["B"])

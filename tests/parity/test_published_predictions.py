@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msrn.metrics.multilabel import precision_recall, predict, predict_top_k
+from msrn.metrics import precision_recall, predict, predict_top_k
 
 FIGURES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 PUBLISHED = {
@@ -49,6 +49,6 @@ def test_recorded_predictions_give_the_published_figures(shared: Path, name: str
     scores, target = recorded(shared / "published", name)
     decisions = {"all": predict(scores, 0.5), "top 3": predict_top_k(scores, 3, threshold=0.5)}
     for protocol, chosen in decisions.items():
-        averages = precision_recall(chosen, target).averages
+        averages = precision_recall(chosen, target).averages.to_json()
         found = tuple(round(100 * averages[figure], 2) for figure in FIGURES)
         assert found == PUBLISHED[name][protocol], protocol

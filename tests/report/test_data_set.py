@@ -1,4 +1,4 @@
-"""The page of a data set: its figures say what was counted, names stay names, nothing comes from outside."""
+"""The page of a data set: its charts show what was counted, names are escaped, and nothing external is loaded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from PIL import Image
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.table import read_table
 from msrn.errors import LabelError
-from msrn.labels.graph import conditional, cooccurrence, label_graph
+from msrn.labels.cooccurrence import conditional, cooccurrence
+from msrn.labels.graph import label_graph
 from msrn.labels.space import LabelSpace
 from msrn.report import data_set as show
-from msrn.report.charts import graph_figure, heat_figure, labels_per_picture, seriate, size_figure
+from msrn.report.charts import heat_map, labels_per_image, seriate, size_plot
 from msrn.report.data_set import show_data
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -52,7 +53,7 @@ class Page(HTMLParser):
     def of(self, tag: str, kind: str = "") -> list[dict[str, str]]:
         return [found for name, found in self.elements if name == tag and kind in ["", *found.get("class", "").split()]]
 
-    def said(self) -> str:
+    def shown(self) -> str:
         return " ".join(" ".join(text for tag, text in self.text if tag != "style").split())
 
 
@@ -63,10 +64,10 @@ def written(scenes: Path, *names: str) -> list[Manifest]:
 def without_files(present: np.ndarray, names: list[str] | None = None) -> Manifest:
     labels = LabelSpace(names or [f"label {number}" for number in range(present.shape[1])])
     rows = [Record(f"{i}.jpg", tuple(labels[j] for j in np.flatnonzero(row))) for i, row in enumerate(present)]
-    return Manifest(tuple(rows), labels, "train", Path("nowhere"), "drawn by lot")
+    return Manifest(tuple(rows), labels, "train", Path("nowhere"), "drawn at random")
 
 
-def test_the_page_is_whole_and_asks_for_nothing_from_outside(scenes: Path) -> None:
+def test_the_page_is_complete_and_loads_nothing_external(scenes: Path) -> None:
     html = show_data(written(scenes, "train", "val", "test"), title="Scenes")
     page = Page(html)
     assert page.open == []  # every element is closed, in order
@@ -79,10 +80,10 @@ def test_the_page_is_whole_and_asks_for_nothing_from_outside(scenes: Path) -> No
     for _, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "action", "srcset"):
             assert attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
-    assert not re.search(r"https?:|url\((?!#head\))|@import", html)
+    assert not re.search(r"https?:|url\((?!#graph-)|@import", html)
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     evil = [
         "<script>alert(1)</script>",
         '" onload="alert(2)',
@@ -106,9 +107,9 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert {image["src"][:11] for image in page.of("img")} == {"data:image/"}
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
-    said = page.said()
-    assert all(name in said for name in evil)
-    assert "49" not in [word.strip() for word in said.split()]
+    shown = page.shown()
+    assert all(name in shown for name in evil)
+    assert "49" not in [word.strip() for word in shown.split()]
     assert any(names[0] in span.get("title", "") for span in page.of("span"))
 
 
@@ -124,21 +125,26 @@ def test_counts_of_all_labels_and_splits_are_in_the_table(scenes: Path) -> None:
     assert "<img" not in html
 
 
-def test_arrows_and_isolated_labels_are_those_of_the_label_graph(
-    scenes: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_edges_and_isolated_labels_are_those_of_the_label_graph(scenes: Path, caplog: pytest.LogCaptureFixture) -> None:
     train, val = written(scenes, "train", "val")
-    page = Page(show_data([val, train], samples=0, least=0.6))  # whatever order they are given in
+    page = Page(show_data([val, train], samples=0, threshold=0.6))  # whatever order they are given in
     counts, totals, *_ = cooccurrence(train.targets("positive"))
     graph = label_graph(counts, totals, labels=train.labels, threshold=0.6)
-    both = {frozenset(edge[:2]) for edge in graph.edges()}
-    assert len(page.of("path", "edge")) == len(both) > 3
-    assert f"({len(graph.edges())} arrows, counted on train)" in page.said()
-    assert len(page.of("circle", "alone")) == len(graph.isolated) > 0
+    edges = [text for tag, text in page.text if tag == "title" and text.endswith("with both")]
+    expected = [
+        f"{a} → {b}: {100 * share:.0f} %, {graph.counts[train.labels.column(a), train.labels.column(b)]} image"
+        for a, b, share in graph.edges()
+    ]
+    assert sorted(edge.partition(" with")[0].removesuffix("s") for edge in edges) == sorted(expected)
+    assert len(edges) > 3
+    assert f"({len(graph.edges())} edges, counted in train)" in page.shown()
+    discs = {text.partition(":")[0] for tag, text in page.text if tag == "title" and re.search(r": \d+ images?$", text)}
+    assert discs == set(train.labels) - set(graph.isolated)
+    assert len(graph.isolated) > 0
     chips = [text for tag, text in page.text if tag == "li"]
     assert set(graph.isolated) <= set(chips)
     with pytest.raises(LabelError, match="above 0"):
-        show_data([train], samples=0, least=0)
+        show_data([train], samples=0, threshold=0)
 
 
 def test_samples_show_their_label_and_rare_labels_choose_first(scenes: Path) -> None:
@@ -157,7 +163,7 @@ def test_samples_show_their_label_and_rare_labels_choose_first(scenes: Path) -> 
         assert all(name in alt.split(", ") for alt in alts)
 
 
-def test_thumbnails_are_small_pictures_of_the_right_shape(tmp_path: Path) -> None:
+def test_thumbnails_are_small_images_of_the_right_shape(tmp_path: Path) -> None:
     sizes = {"wide": (900, 30), "high": (50, 800), "large": (1200, 900), "tiny": (3, 2)}
     for name, size in sizes.items():
         Image.new("RGB", size, "teal").save(tmp_path / f"{name}.png")
@@ -168,48 +174,48 @@ def test_thumbnails_are_small_pictures_of_the_right_shape(tmp_path: Path) -> Non
     for image in shown:
         with Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))) as thumbnail:
             assert thumbnail.size == (int(image["width"]), int(image["height"]))
-            assert thumbnail.width <= show.MOST_WIDTH
+            assert thumbnail.width <= show.MAX_WIDTH
             assert thumbnail.height <= show.HEIGHT
             wide, high = sizes[image["alt"]]
             assert thumbnail.width / thumbnail.height == pytest.approx(wide / high, rel=0.2)
 
 
-def test_pictures_that_cannot_be_read_are_said_and_do_not_stop_the_page(tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_counted_and_do_not_stop_the_page(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     rows = (Record("a.png", ("sea",)), Record("b.png", ("sea",)), Record("gone.png", ("sea",)))
     page = Page(show_data([Manifest(rows, LabelSpace(["sea"]), "train", tmp_path)]))
-    assert "2 pictures could not be read" in page.said()
+    assert "2 images could not be read" in page.shown()
     assert len(page.of("span", "gone")) == 2
     assert len(page.of("img")) == 1
 
 
-def test_of_many_labels_some_are_drawn_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "MOST_NAMES", 7)
+def test_of_many_labels_the_most_frequent_are_drawn_and_the_page_states_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "MAX_NAMES", 7)
     rng = np.random.default_rng(0)
     present = rng.random((400, 300)) < np.geomspace(0.3, 0.002, 300)
     page = Page(show_data([without_files(present)], samples=2))
-    said = page.said()
-    assert "the 60 most frequent of 300" in said
-    assert "the 40 most frequent of 300 labels" in said
+    shown = page.shown()
+    assert "the 60 most frequent of 300 labels" in shown
+    assert "the 40 most frequent of 300 labels" in shown
     assert len(page.of("rect", "cell")) <= 40 * 39
-    assert len(page.of("circle", "node")) <= 60
+    assert 1 < int(re.search(r"; (\d+) of 300 labels are drawn", shown)[1]) <= 60  # type: ignore[index]
     assert len([1 for tag, _ in page.elements if tag == "tr"]) == 301
-    assert re.search(r"and [\d,]+ more", said)
-    assert len(page.of("h3")) <= show.MOST_SAMPLES // 2
+    assert re.search(r"and [\d,]+ more", shown)
+    assert len(page.of("h3")) <= show.MAX_SAMPLES // 2
 
 
 def test_a_data_set_of_one_label_and_no_label_at_all_makes_a_page() -> None:
     page = Page(show_data([without_files(np.zeros((2, 1), bool), ["sea"])]))
-    assert "1 without a picture in train" in page.said()
-    assert "no label" in page.said()
+    assert "1 without an image in train" in page.shown()
+    assert "no label" in page.shown()
 
 
 def test_unknown_states_are_counted(tmp_path: Path) -> None:
     rows = (Record("a", ("x",), (), ("y",)), Record("b", (), ("x",)))
-    said = Page(show_data([Manifest(rows, LabelSpace(["x", "y"]), "train", tmp_path)], samples=0)).said()
-    assert "25.0 % of all label states unknown" in said
-    assert "1.00 labels per picture" in said  # difficult ones count
+    shown = Page(show_data([Manifest(rows, LabelSpace(["x", "y"]), "train", tmp_path)], samples=0)).shown()
+    assert "25.0 % of all label states are unknown" in shown
+    assert "1.00 labels per image" in shown  # difficult ones count
 
 
 def test_seriation_puts_blocks_side_by_side() -> None:
@@ -224,56 +230,38 @@ def test_seriation_puts_blocks_side_by_side() -> None:
 def test_cells_of_the_heat_map_hold_conditional_probabilities() -> None:
     target = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]])
     counts, totals, *_ = cooccurrence(target)
-    figure = heat_figure(["a", "b", "c"], counts, totals, conditional(counts, totals), [0, 1, 2])
-    cells = {(figure["names"][c["y"]], figure["names"][c["x"]]): (c["share"], c["told"]) for c in figure["cells"]}
-    assert cells == {("a", "b"): (0.667, "a → b: 67 % (2 of 3)"), ("b", "a"): (1.0, "b → a: 100 % (2 of 2)")}
+    figure = heat_map(["a", "b", "c"], counts, totals, conditional(counts, totals), [0, 1, 2])
+    cells = {(figure.names[cell.y], figure.names[cell.x]): cell for cell in figure.cells}
+    assert {place: (cell.share, cell.tooltip) for place, cell in cells.items()} == {
+        ("a", "b"): (0.667, "a → b: 67 % (2 of 3)"),
+        ("b", "a"): (1.0, "b → a: 100 % (2 of 2)"),
+    }
 
 
-def test_arrows_end_at_the_rims_of_their_nodes_and_two_ways_are_one_line() -> None:
-    target = np.array([[1, 1, 0, 0]] * 3 + [[0, 1, 1, 0]] * 2 + [[0, 0, 0, 1]])
-    counts, totals, *_ = cooccurrence(target)
-    shares = conditional(counts, totals)
-    edges = (shares >= 0.4).astype(float)
-    names = LabelSpace(list("abcd"))
-    figure = graph_figure(names, counts, totals, shares, edges, [0, 1, 2, 3])
-    nodes = {node["name"]: node for node in figure["nodes"]}
-    assert [name for name, node in nodes.items() if node["alone"]] == ["d"]
-    assert sorted(edge["told"][:5] for edge in figure["edges"]) == ["a → b", "b → c"]
-    assert [edge["both"] for edge in figure["edges"]] == [True, True]
-    for edge in figure["edges"]:
-        one, other = edge["told"][0], edge["told"][4]
-        x0, y0, _, _, x1, y1 = map(float, re.findall(r"-?[\d.]+", edge["path"]))
-        for node, x, y in ((nodes[one], x0, y0), (nodes[other], x1, y1)):
-            assert np.hypot(x - node["x"], y - node["y"]) == pytest.approx(node["size"] + 5, abs=0.3)
-    for node in nodes.values():
-        assert 0 < node["x"] < figure["size"]
-        assert 0 < node["y"] < figure["size"]
-
-
-def test_the_histogram_holds_each_picture_once() -> None:
+def test_the_histogram_counts_each_image_once() -> None:
     present = np.tri(16, 15, -1, dtype=bool)  # 0 to 15 labels
-    figure = labels_per_picture([without_files(present)])
-    assert [entry["name"] for entry in figure["bins"]][-2:] == ["11", "12+"]
-    assert [entry["bars"][0]["count"] for entry in figure["bins"]] == [1] * 12 + [4]
-    assert sum(entry["bars"][0]["share"] for entry in figure["bins"]) == pytest.approx(100, abs=1)
+    figure = labels_per_image([without_files(present)])
+    assert [entry.name for entry in figure.bins][-2:] == ["11", "12+"]
+    assert [entry.bars[0].count for entry in figure.bins] == [1] * 12 + [4]
+    assert sum(entry.bars[0].share for entry in figure.bins) == pytest.approx(100, abs=1)
 
 
 def test_sizes_are_discs_where_their_width_and_height_are() -> None:
-    figure = size_figure([(400, 300)] * 9 + [(100, 200)])
-    assert [tick["text"] for tick in figure["ticks"]] == ["0", "100", "200", "300", "400", "500"]
-    first, second = figure["discs"]
-    assert (first["x"], first["y"]) == (pytest.approx(300 * 400 / 500), pytest.approx(300 * (1 - 300 / 500)))
-    assert (second["x"], second["y"]) == (pytest.approx(60), pytest.approx(180))
-    assert (first["r"] - 2) ** 2 == pytest.approx(9 * (second["r"] - 2) ** 2, rel=0.1)
-    assert (figure["most"], figure["kinds"], figure["median"]) == ((400, 300, 9), 2, [400, 300])
-    assert size_figure([])["discs"] == []
+    figure = size_plot([(400, 300)] * 9 + [(100, 200)])
+    assert [tick.text for tick in figure.ticks] == ["0", "100", "200", "300", "400", "500"]
+    first, second = figure.discs
+    assert (first.x, first.y) == (pytest.approx(300 * 400 / 500), pytest.approx(300 * (1 - 300 / 500)))
+    assert (second.x, second.y) == (pytest.approx(60), pytest.approx(180))
+    assert (first.radius - 2) ** 2 == pytest.approx(9 * (second.radius - 2) ** 2, rel=0.1)
+    assert (figure.most_frequent, figure.sizes, figure.median) == ((400, 300, 9), 2, (400, 300))
+    assert size_plot([]).discs == ()
 
 
 @pytest.mark.parametrize("largest", [1, 32, 384, 640, 999, 1000, 1001, 8000, 60_000])
 def test_axes_reach_the_largest_size_in_round_steps(largest: int) -> None:
-    figure = size_figure([(largest, 1)])
-    assert 0 < figure["discs"][0]["x"] <= figure["side"]
-    assert 2 <= len(figure["ticks"]) <= 10
-    texts = [int(tick["text"].replace(",", "")) for tick in figure["ticks"]]
+    figure = size_plot([(largest, 1)])
+    assert 0 < figure.discs[0].x <= figure.side
+    assert 2 <= len(figure.ticks) <= 10
+    texts = [int(tick.text.replace(",", "")) for tick in figure.ticks]
     assert texts[0] == 0
-    assert texts[1] == int(f"{texts[1]:.0e}".split("e")[0]) * 10 ** (len(str(texts[1])) - 1)  # one digit, then noughts
+    assert texts[1] == int(f"{texts[1]:.0e}".split("e")[0]) * 10 ** (len(str(texts[1])) - 1)  # one digit, then zeros

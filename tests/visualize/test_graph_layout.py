@@ -1,4 +1,4 @@
-"""Where labels stand in the picture of a graph."""
+"""Places of labels in the drawing of a graph."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from msrn.visualize.graph_layout import hubs_and_ring, node_places, ring_extent,
 
 
 def star(size: int, hub: int = 0) -> np.ndarray:
-    """All labels call for one."""
+    """All labels have an edge to one."""
     links = np.zeros((size, size))
     links[:, hub] = 1
     links[hub, hub] = 0
     return links
 
 
-def test_a_label_that_many_call_for_stands_in_the_middle() -> None:
+def test_a_label_with_many_incoming_edges_is_a_hub() -> None:
     assert hubs_and_ring(star(8, hub=3), range(8)) == ([3], [0, 1, 2, 4, 5, 6, 7])
-    assert hubs_and_ring(star(4), range(4)) == ([], [0, 1, 2, 3])  # three calls are not many
+    assert hubs_and_ring(star(4), range(4)) == ([], [0, 1, 2, 3])  # three edges are too few
     assert hubs_and_ring(star(8), [0, 1, 2]) == ([0], [1, 2])
 
 
-def test_at_most_six_stand_in_the_middle_those_most_called_for() -> None:
+def test_at_most_six_labels_are_hubs_those_with_most_edges() -> None:
     links = np.zeros((60, 60))
     for hub in range(9):
         links[20 : 40 + hub, hub] = 1
@@ -35,7 +35,7 @@ def test_at_most_six_stand_in_the_middle_those_most_called_for() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_labels_that_are_joined_stand_side_by_side(seed: int) -> None:
+def test_labels_that_are_connected_are_side_by_side(seed: int) -> None:
     """Three cliques in a shuffled order come out as three arcs."""
     clique = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], 4))
     weights = (clique[:, None] == clique[None]).astype(float)
@@ -46,7 +46,7 @@ def test_labels_that_are_joined_stand_side_by_side(seed: int) -> None:
     assert changes == 2
 
 
-def test_groups_stand_together_in_their_order() -> None:
+def test_label_groups_keep_together_in_their_order() -> None:
     groups = [2, 0, 1, 0, 2, 1, 0]
     weights = np.random.default_rng(0).random((7, 7))
     order = ring_order(weights, (weights > 0.6).astype(float), [0, 1, 2, 3, 4, 6], [5], groups)
@@ -54,7 +54,7 @@ def test_groups_stand_together_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("hubs", [[], [40], [40, 41], [40, 41, 42, 43, 44, 45]])
-def test_no_two_labels_stand_on_one_another(hubs: list[int]) -> None:
+def test_no_two_labels_overlap(hubs: list[int]) -> None:
     links = np.zeros((46, 46))
     links[:40, hubs] = 1
     places = node_places(range(40), hubs, links, 3.0)
@@ -65,7 +65,7 @@ def test_no_two_labels_stand_on_one_another(hubs: list[int]) -> None:
 
 
 @pytest.mark.parametrize("size", [5, 6, 7])
-def test_labels_that_all_call_for_one_another_stand_apart(size: int) -> None:
+def test_labels_that_are_all_connected_do_not_overlap(size: int) -> None:
     links = 1 - np.eye(size)
     hubs, ring = hubs_and_ring(links, range(size))
     places = node_places(ring_order(links, links, ring, hubs, None), hubs, links, 2.2)
@@ -73,7 +73,7 @@ def test_labels_that_all_call_for_one_another_stand_apart(size: int) -> None:
     assert min(math.dist(places[a], places[b]) for a, b in combinations(places, 2)) > 0.4
 
 
-def test_a_hub_leans_towards_those_that_call_for_it() -> None:
+def test_a_hub_is_placed_towards_the_labels_with_edges_to_it() -> None:
     links = np.zeros((10, 10))
     links[0:4, 8] = links[4:8, 9] = 1  # the right half of the circle, the left half
     places = node_places(range(8), [8, 9], links, 2.0)
@@ -82,7 +82,7 @@ def test_a_hub_leans_towards_those_that_call_for_it() -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_names_lie_within_the_extent(flat: bool) -> None:
+def test_names_are_within_the_extent(flat: bool) -> None:
     places = node_places(range(9), [], np.zeros((9, 9)), 2.0)
     ring = [(places[column], 0.2 * column) for column in range(9)]
     across, up = ring_extent(ring, 2.0, flat=flat)

@@ -1,4 +1,4 @@
-"""The whole way by the command line: labels, train, interrupt, resume, evaluate, predict."""
+"""The commands in sequence: labels, train, interrupt, resume, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import yaml
 
 from msrn.cli import main
 from msrn.demo.run import run_demo
-from msrn.engine import trainer as training
+from msrn.engine.learner import Learner
+from msrn.engine.trainer import Trainer
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def flags(scenes: Path, tmp_path: Path) -> list[str]:
-    data = ["--data.format=scenes", f"--data.root={scenes}", "--data.val=val", "--data.test=test"]
+    data = ["--data.reader=table", f"--data.root={scenes}", "--data.val=val", "--data.test=test"]
     return ["--preset=tiny", *data, f"--run.folder={tmp_path / 'run'}", "--run.device=cpu"]
 
 
@@ -39,19 +40,19 @@ def test_train_evaluate_and_predict(capsys: Capture, flags: list[str], tmp_path:
 
     assert main(["evaluate", str(run), "--split=test"]) == 0
     out = capsys.readouterr().out
-    metrics = json.loads((run / "metrics-test.json").read_text())
+    metrics = json.loads((run / "evaluation-test.json").read_text())
     assert f"mAP {100 * metrics['mAP']:.2f}" in out
-    assert str(run / "metrics-test.json") in out
+    assert str(run / "evaluation-test.json") in out
     assert metrics["images"] == 12
     assert {row["label"] for row in metrics["per_label"]} <= set(out.split())
     assert main(["evaluate", str(run / "bundle")]) == 0  # the bundle knows its data; val is the default
-    assert json.loads((run / "metrics-val.json").read_text())["images"] == 13
-    assert main(["evaluate", str(run), "--tuned=true", f"--out={tmp_path / 'tuned.json'}"]) == 0
+    assert json.loads((run / "evaluation-val.json").read_text())["images"] == 13
+    assert main(["evaluate", str(run), "--tuned", f"--out={tmp_path / 'tuned.json'}"]) == 0
     assert json.loads((tmp_path / "tuned.json").read_text())["images"] == 13
     capsys.readouterr()
 
-    pictures = str(scenes / "images" / "test")
-    assert main(["predict", str(run), pictures, "--format=json", "--batch_size=5"]) == 0
+    images = str(scenes / "images" / "test")
+    assert main(["predict", str(run), images, "--format=json", "--batch_size=5"]) == 0
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in out.splitlines()]
     assert err == ""
@@ -59,50 +60,50 @@ def test_train_evaluate_and_predict(capsys: Capture, flags: list[str], tmp_path:
     assert all(len(row["probabilities"]) == 16 for row in rows)
     assert all(set(row["labels"]) <= set(row["probabilities"]) for row in rows)
 
-    assert main(["predict", str(run / "bundle"), pictures, "--format=csv", "--threshold=0"]) == 0
+    assert main(["predict", str(run / "bundle"), images, "--format=csv", "--threshold=0"]) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["sun"]) for row in table] == pytest.approx(
         [row["probabilities"]["sun"] for row in rows], abs=2e-6
     )
     assert all(len(row["labels"].split("|")) == 16 for row in table)
 
-    assert main(["predict", str(run), pictures, "--top=2"]) == 0
+    assert main(["predict", str(run), images, "--top=2"]) == 0
     out = capsys.readouterr().out
     assert [line.count(",") for line in out.splitlines()] == [1] * 12
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "table"])
-def test_broken_files_are_told_in_their_rows_and_by_the_exit_code(
-    capsys: Capture, tiny_run: Path, scenes: Path, tmp_path: Path, form: str
+@pytest.mark.parametrize("style", ["json", "csv", "table"])
+def test_unreadable_files_are_reported_in_their_rows_and_by_the_exit_code(
+    capsys: Capture, tiny_run: Path, scenes: Path, tmp_path: Path, style: str
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    picture = str(scenes / "images" / "test" / "000000.jpg")
-    files = [picture, str(tmp_path / "broken.jpg"), str(tmp_path / "gone.jpg"), picture]
-    assert main(["predict", str(tiny_run), *files, f"--format={form}"]) == 1
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    image = str(scenes / "images" / "test" / "000000.jpg")
+    files = [image, str(tmp_path / "broken.jpg"), str(tmp_path / "gone.jpg"), image]
+    assert main(["predict", str(tiny_run), *files, f"--format={style}"]) == 1
     out, err = capsys.readouterr()
-    assert err == "2 of 4 pictures could not be read\n"
-    rows = out.splitlines()[form == "csv" :]
+    assert err == "2 of 4 images could not be read\n"
+    rows = out.splitlines()[style == "csv" :]
     assert [file in row for file, row in zip(files, rows, strict=True)] == [True] * 4
     assert ["got something else" in row for row in rows] == [False, True, False, False]
     assert ["found no file" in row for row in rows] == [False, False, True, False]
 
 
-def test_an_interrupted_command_says_how_to_go_on_and_does(
+def test_an_interrupted_command_names_the_command_that_continues_it(
     capsys: Capture, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = training._Run._step
+    original = Learner.step
 
-    def step(self: Any, parts: Any) -> float:
-        if self.progress.step == 3:
+    def step(self: Learner, number: int, *args: Any, **options: Any) -> None:
+        if number == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, parts)
+        original(self, number, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_step", step)
+        patch.setattr(Learner, "step", step)
         assert main(["train", *flags]) == 130
     out, err = capsys.readouterr()
     assert out == ""
-    assert f"go on with: msrn train --resume {tmp_path / 'run'}" in err
+    assert f"continue with: msrn train --resume {tmp_path / 'run'}" in err
     assert main(["train", *flags]) == 2  # started anew in the same folder
     assert "already holds a run" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path / "run"), "--optim.lr=0.5"]) == 2
@@ -116,7 +117,7 @@ def test_a_run_folder_can_be_moved_and_resumed(
     capsys: Capture, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "judge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Trainer, "evaluate_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(["train", *flags]) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
     (tmp_path / "run").rename(tmp_path / "moved")
@@ -136,7 +137,7 @@ def test_a_loss_that_is_not_finite_ends_the_command(capsys: Capture, flags: list
     assert "Traceback" not in err
 
 
-def test_training_on_everything_says_that_the_last_epoch_is_kept(capsys: Capture, flags: list[str]) -> None:
+def test_training_without_a_validation_split_keeps_the_last_epoch(capsys: Capture, flags: list[str]) -> None:
     assert main(["train", *flags, "--data.val=none"]) == 0
     assert "no validation split: the weights of epoch 2, the last, are kept" in capsys.readouterr().out
 
@@ -152,28 +153,29 @@ def test_a_run_without_a_folder_goes_to_runs(
     assert f"run folder runs/{folder.name}" in capsys.readouterr().out
 
 
-def test_labels_shows_words_counts_and_edges(capsys: Capture, flags: list[str]) -> None:
-    assert main(["labels", *flags]) == 0
+def test_labels_shows_names_counts_and_edges(capsys: Capture, scenes: Path) -> None:
+    assert main(["labels", "--preset=tiny", f"--data.root={scenes}", "--data.val=val"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "16 labels, 48 pictures" in out
+    assert "16 labels, 48 images" in out
     assert "umbrella" in out
 
 
-def test_a_table_of_ones_own_is_one_line_away(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
+def test_a_table_of_the_users_is_one_command_away(capsys: Capture, scenes: Path, tmp_path: Path) -> None:
     tiny = ["--model.backbone=test_resnet", "--model.weights=none", "--model.final_conv=false", "--data.image_size=64"]
-    quick = ["--model.pools=[1,1,1]", "--labels.vectors=random", "--data.workers=0", "--optim.epochs=1"]
+    quick = ["--model.head.pools=[1,1,1]", "--labels.embeddings=random", "--data.workers=0", "--optim.epochs=1"]
     folder = [f"--run.folder={tmp_path / 'run'}", "--data.batch_size=8", "--optim.warmup_epochs=0"]
     table = ["--preset=custom", f"--data.train={scenes / 'train.csv'}"]
     assert main(["train", *table, *tiny, *quick, *folder]) == 0
     assert "best validation mAP" in capsys.readouterr().out  # a part of the table was held out
 
 
-def test_the_demo_goes_on_where_it_was_stopped(
+def test_the_demo_continues_where_it_was_stopped(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msrn.config import merge, preset
+    from msrn.config import merge
     from msrn.demo import run as demo
+    from msrn.presets import preset
 
     monkeypatch.setattr(demo, "TRAIN", 48)
     monkeypatch.setattr(demo, "VAL", 13)
@@ -183,14 +185,14 @@ def test_the_demo_goes_on_where_it_was_stopped(
     data = {"image_size": 64, "batch_size": 8, "workers": 0}
     monkeypatch.setattr(demo, "preset", lambda name: merge(preset(name), {**small, "data": data}))
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Trainer, "score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_demo(tmp_path / "demo")
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_asked_to_stop", lambda *_: True)
+        patch.setattr(Learner, "check", lambda *_: ([1.0], True))
         assert run_demo(tmp_path / "demo") == 130
     assert run_demo(tmp_path / "demo") == 0
     out = capsys.readouterr().out
     assert "test mAP" in out
     assert (tmp_path / "demo" / "predictions.png").stat().st_size > 1000
-    assert json.loads((tmp_path / "demo" / "run" / "metrics-test.json").read_text())["images"] == 12
+    assert json.loads((tmp_path / "demo" / "run" / "evaluation-test.json").read_text())["images"] == 12

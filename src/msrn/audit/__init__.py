@@ -1,1 +1,1 @@
-"""Can a data set be trusted, and what is in it? ``check`` finds what is wrong, ``mend`` drops it, ``show`` draws."""
+"""Checks of a labelled data set, and their fixes."""

@@ -1,8 +1,9 @@
-"""Which pictures are the same, and which only nearly?
+"""Duplicates and near duplicates of images.
 
-The same: equal pixels, whatever the file around them says. Nearly the same: perceptual hashes (pHash, Zauner 2010: the
-signs of the lowest 64 frequencies) that differ in few bits, and thumbnails in colour that differ little, for the hash
-knows no colours.
+Duplicates have equal pixels, whatever their files' formats and metadata. Near duplicates have perceptual hashes (pHash,
+Zauner 2010: the signs of the lowest 64 frequencies) that differ in few bits, and colour thumbnails that differ little,
+because the hash ignores colour. ImageHash computes the hashes. The search for near pairs is written here: ImageHash
+compares two hashes at a time, and the approximate indexes of other packages may miss pairs.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ __all__ = [
     "NEAR_BITS",
     "Fingerprint",
     "fingerprint",
-    "imagehash_is_there",
+    "imagehash_installed",
     "near_pairs",
     "pixel_digest",
     "require_imagehash",
 ]
 
 NEAR_BITS, MAX_BITS = 8, 15
-"""Bits of 64 in which hashes of nearly equal pictures differ, by default and at most."""
+"""Bits of 64 in which the hashes of near duplicates may differ: by default, and the largest value."""
 
 MAX_DIFFERENCE = 8.0
-"""Largest mean difference of two thumbnails, in grey levels of 255. A red shirt and the same in blue differ by 100."""
+"""Largest mean difference of two thumbnails, in grey levels of 255. A shirt in red and in blue differs by 100."""
 
 THUMBNAIL = 8
 """Side in pixels."""
@@ -43,54 +44,54 @@ _PAIRS_AT_A_TIME = 2**18
 
 
 class Fingerprint(NamedTuple):
-    """What a picture is recognised by: its 64-bit hash, and the bytes of its thumbnail, ``(8, 8, 3)`` uint8."""
+    """The 64-bit hash of an image, and the bytes of its thumbnail, ``(8, 8, 3)`` uint8."""
 
     hash: int
     thumbnail: bytes
 
 
 def pixel_digest(image: Image.Image) -> bytes:
-    """SHA-256 of an RGB picture's size and pixels."""
+    """SHA-256 of the size and pixels of an RGB image."""
     hasher = hashlib.sha256(b"%d x %d " % image.size)
     hasher.update(image.tobytes())
     return hasher.digest()
 
 
 def fingerprint(image: Image.Image) -> Fingerprint:
-    """The fingerprint of an RGB picture. Raises DependencyError without the package ImageHash."""
+    """The fingerprint of an RGB image. Raises DependencyError without the package ImageHash."""
     bits = require_imagehash().phash(image).hash
     number = int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big")
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return Fingerprint(number, small.tobytes())
 
 
-def imagehash_is_there() -> bool:
-    """Whether near duplicates can be found: the package ImageHash is an extra."""
+def imagehash_installed() -> bool:
+    """Whether the optional package ImageHash is installed, which finds near duplicates."""
     return importlib.util.find_spec("imagehash") is not None
 
 
 def require_imagehash() -> Any:
-    """The module. Raises DependencyError where it is not installed."""
+    """The module ``imagehash``. Raises DependencyError if it is not installed."""
     try:
         import imagehash
     except ImportError as error:
         hint = "pip install 'msrn[data]', or pip install imagehash"
-        raise DependencyError("near duplicates are found by the package ImageHash", "imagehash", hint) from error
+        raise DependencyError("finding near duplicates needs the package ImageHash", "imagehash", hint) from error
     return imagehash
 
 
 def near_pairs(fingerprints: Sequence[Fingerprint], *, bits: int = NEAR_BITS) -> npt.NDArray[np.intp]:
-    """All pairs of pictures that look nearly the same.
+    """All pairs of near duplicates.
 
     Args:
-        fingerprints: one a picture.
-        bits: in which the hashes may differ, 0 to ``MAX_BITS``.
+        fingerprints: one per image.
+        bits: number of bits in which the hashes may differ, 0 to ``MAX_BITS``.
 
     Returns:
         ``(pairs, 2)`` positions, the smaller first, in order.
 
-    The hashes are cut into ``bits + 1`` bands. Two hashes that differ in at most ``bits`` places agree in one band at
-    least, so only hashes with an equal band are compared; nothing is missed.
+    The hashes are cut into ``bits + 1`` bands. Two hashes that differ in at most ``bits`` bits agree in at least one
+    band, so only hashes with an equal band are compared, and no pair is missed.
     """
     hashes = np.array([each.hash for each in fingerprints], np.uint64)
     shape = (len(hashes), THUMBNAIL * THUMBNAIL * 3)
@@ -102,7 +103,7 @@ def near_pairs(fingerprints: Sequence[Fingerprint], *, bits: int = NEAR_BITS) ->
         for left, right in _pairs_of_equals(hashes & mask):
             apart = hashes[left] ^ hashes[right]
             near = np.bitwise_count(apart) <= bits
-            for earlier in masks[:number]:  # seen there already
+            for earlier in masks[:number]:  # found in that band
                 near &= (apart & earlier) != 0
             left, right = left[near], right[near]
             difference = np.abs(thumbnails[left].astype(np.int16) - thumbnails[right]).mean(1)
@@ -113,7 +114,7 @@ def near_pairs(fingerprints: Sequence[Fingerprint], *, bits: int = NEAR_BITS) ->
 
 
 def _pairs_of_equals(keys: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Positions of all pairs with equal keys, a bounded number at a time."""
+    """Positions of all pairs with equal keys, in blocks of bounded size."""
     order = np.argsort(keys, kind="stable")
     bounds = np.flatnonzero(np.diff(keys[order])) + 1
     for members in np.split(order, bounds):

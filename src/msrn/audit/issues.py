@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, how bad is it, and what is to be done? Every code of ``msrn data check``."""
+"""The issues that ``msrn data check`` reports: every code with its severity, meaning and advice."""
 
 from __future__ import annotations
 
@@ -6,53 +6,63 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["CODES", "Code", "Finding", "Picture", "Severity", "finding"]
+__all__ = ["CODES", "Code", "ImageRef", "Issue", "Severity", "issue"]
 
 Severity = Literal["error", "warning", "note"]
 
 
 class Code(NamedTuple):
-    """A kind of finding."""
+    """A kind of issue."""
 
     severity: Severity
-    what: str
+    meaning: str
     hint: str
 
 
 CODES: dict[str, Code] = {
-    "source": Code("error", "a source that cannot be read", "mend it; nothing else in it was checked"),
-    "missing": Code("error", "pictures that are not there", "check data.root, or drop them with --fix"),
-    "unreadable": Code("error", "pictures that cannot be decoded", "replace them, or drop them with --fix"),
+    "source": Code("error", "splits that cannot be read", "correct the file; nothing else in it was checked"),
+    "missing": Code("error", "images that do not exist", "check data.root, or leave them out with --fix"),
+    "unreadable": Code("error", "images that cannot be decoded", "replace them, or leave them out with --fix"),
     "leak": Code(
-        "error", "train/test leakage: the same picture in several splits", "drop it from all but the last with --fix"
+        "error", "train/test leakage: the same image in several splits", "keep it only in the last split with --fix"
     ),
-    "conflict": Code("error", "the same picture with contradictory labels", "decide, or call them unknown with --fix"),
+    "conflict": Code(
+        "error", "the same image with contradictory labels", "correct the labels, or mark them unknown with --fix"
+    ),
     "near-leak": Code(
         "warning",
-        "likely train/test leakage: nearly the same picture in several splits",
-        "look at them; --groups keeps them together in a new split",
+        "likely train/test leakage: near duplicates in several splits",
+        "inspect them; --split_groups keeps them together in a new split",
     ),
-    "duplicate": Code("warning", "the same picture several times in a split", "keep one with --fix"),
-    "suffix": Code("warning", "pictures whose suffix names another format", "rename them: other programs trust it"),
-    "blank": Code("warning", "pictures of a single colour", "look at them: failed downloads or exports?"),
-    "tiny": Code("warning", "very small pictures", "look at them: thumbnails or icons?"),
-    "narrow": Code("warning", "very wide or very high pictures", "cut them: squashed to a square they lose all shape"),
-    "label-alike": Code("warning", "labels that differ in spelling alone", "merge them if they mean the same"),
-    "label-absent": Code("warning", "labels without a picture in a split", "split anew, or leave the label out"),
-    "label-rare": Code("warning", "labels with few pictures", "collect more, or trust their figures little"),
-    "label-always": Code("warning", "labels that every picture has", "leave them out: there is nothing to learn"),
-    "nothing-known": Code("warning", "pictures of which no label is known", "label them: they train nothing"),
-    "near-duplicate": Code("note", "pictures that look nearly the same", "--groups keeps them together in a new split"),
-    "large": Code("note", "very large pictures", "make them smaller, or set data.cache: decoding takes long"),
-    "label-typo": Code("note", "labels a letter or two apart", "merge them if one is a slip"),
-    "no-labels": Code("note", "pictures without any label", "right if they show none of the labels"),
-    "near-not-checked": Code("note", "near duplicates were not looked for", "pip install 'msrn[data]'"),
+    "duplicate": Code("warning", "the same image several times in a split", "keep one copy with --fix"),
+    "suffix": Code(
+        "warning", "images whose suffix names another format", "rename them: other programs rely on the suffix"
+    ),
+    "blank": Code("warning", "images of a single colour", "inspect them: they may be failed downloads or exports"),
+    "tiny": Code("warning", "very small images", "inspect them: they may be thumbnails or icons"),
+    "narrow": Code("warning", "very wide or very tall images", "crop them: resizing to a square distorts them"),
+    "label-alike": Code("warning", "labels that differ only in spelling", "merge them if they mean the same"),
+    "label-absent": Code("warning", "labels without an image in a split", "split again, or remove the label"),
+    "label-rare": Code("warning", "labels with few images", "collect more images; their metrics are unreliable"),
+    "label-always": Code(
+        "warning", "labels that every image has", "remove them: there are no negative examples to train on"
+    ),
+    "nothing-known": Code("warning", "images without a known label", "label them: they add nothing to training"),
+    "near-duplicate": Code("note", "near duplicates in a split", "--split_groups keeps them together in a new split"),
+    "large": Code("note", "very large images", "reduce them, or set data.cache: decoding is slow"),
+    "label-typo": Code("note", "labels that differ by one or two letters", "merge them if one is a typing error"),
+    "no-labels": Code("note", "images without labels", "no action if they show none of the labels"),
+    "near-not-checked": Code("note", "near duplicates were not searched for", "pip install 'msrn[data]'"),
 }
-"""Code to severity, meaning and advice, the worst first."""
+"""Code to severity, meaning and advice, in the order of the report: errors, warnings, notes."""
 
 
-class Picture(NamedTuple):
-    """A picture of a split: name in its manifest, path (with the container it lies in), and position there from 0."""
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image of a split.
+
+    Fields: split; image, the name in the manifest; path, with the archive that holds it; position in the split, from 0.
+    """
 
     split: str
     image: str
@@ -61,18 +71,18 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, with the pictures and labels it is about."""
+class Issue:
+    """One issue, with the images and labels that it concerns."""
 
     severity: Severity
     code: str
     message: str
     hint: str
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ImageRef, ...] = ()
     labels: tuple[str, ...] = ()
 
 
-def finding(code: str, message: str, *, pictures: Sequence[Picture] = (), labels: Sequence[str] = ()) -> Finding:
-    """A finding with its code's severity and advice."""
+def issue(code: str, message: str, *, images: Sequence[ImageRef] = (), labels: Sequence[str] = ()) -> Issue:
+    """An issue with the severity and advice of its code."""
     kind = CODES[code]
-    return Finding(kind.severity, code, message, kind.hint, tuple(pictures), tuple(labels))
+    return Issue(kind.severity, code, message, kind.hint, tuple(images), tuple(labels))

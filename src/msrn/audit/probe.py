@@ -1,4 +1,4 @@
-"""What does a picture's file hold? It is opened and decoded once, in any of several processes."""
+"""Read image files for the checks: each is opened and decoded once, in one of several processes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 from PIL import Image
 
 from msrn.audit.hashes import Fingerprint, fingerprint, pixel_digest
-from msrn.data.archives.containers import open_file
-from msrn.data.transforms import KINDS, open_image
+from msrn.data.archives.members import open_file
+from msrn.data.decode import open_image, supported_formats
 from msrn.errors import DataError
 
-__all__ = ["Probe", "picture_size", "probe", "probe_all"]
+__all__ = ["Probe", "image_size", "probe", "probe_all"]
 
-PER_PROCESS = 256
-"""Pictures that are worth the start of one more process."""
+IMAGES_PER_PROCESS = 256
+"""Images that justify the start of another process."""
 
 CHUNK = 16
-"""Pictures a process is handed at once."""
+"""Images that a process receives at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A decoded picture in short. ``problem`` says why it could not be read; all else is empty then."""
+    """Properties of a decoded image. If it cannot be read, only ``problem`` and ``missing`` are set."""
 
     problem: str = ""
     missing: bool = False
@@ -39,18 +39,17 @@ class Probe:
     """Pillow's name of the format, such as ``JPEG``."""
     blank: bool = False
     digest: bytes | None = None
-    """Of the pixels."""
+    """SHA-256 of size and pixels."""
     fingerprint: Fingerprint | None = None
 
 
 def probe(path: str, *, near: bool = True) -> Probe:
-    """Read one picture, also inside a tar shard or a parquet file; with ``near`` take its fingerprint."""
+    """Read one image, also from a tar or parquet file; with ``near``, compute its fingerprint."""
     try:
         image = open_image(path)
         kind = _header(path)[0]
     except DataError as error:
-        problem = error.problems[0].message
-        return Probe(problem=problem, missing="found no file" in problem)
+        return Probe(problem=error.problems[0].message, missing=_is_missing(path))
     ranges: Any = image.getextrema()
     blank = all(high - low <= BLANK for low, high in ranges)
     mark = fingerprint(image) if near else None
@@ -58,29 +57,39 @@ def probe(path: str, *, near: bool = True) -> Probe:
 
 
 BLANK = 8
-"""Widest range of a channel, in grey levels of 255, in a picture that shows nothing."""
+"""Largest range of each channel, in grey levels of 255, in an image of a single colour."""
 
 
-def picture_size(path: str) -> tuple[int, int] | None:
-    """Width and height in pixels, upright, from the header alone; None if it cannot be read."""
+def image_size(path: str) -> tuple[int, int] | None:
+    """Width and height in pixels, upright, read from the header only; None if it cannot be read."""
     try:
         return _header(path)[1]
     except DataError:
         return None
 
 
+def _is_missing(path: str) -> bool:
+    try:
+        open_file(path).close()
+    except FileNotFoundError:
+        return True
+    except (OSError, DataError):
+        return False
+    return False
+
+
 def _header(path: str) -> tuple[str, tuple[int, int]]:
     """Format and size, upright. Raises DataError."""
     Image.init()
     try:
-        with open_file(path) as file, Image.open(file, formats=[kind for kind in KINDS if kind in Image.OPEN]) as image:
+        with open_file(path) as file, Image.open(file, formats=supported_formats()) as image:
             turned = image.getexif().get(ORIENTATION) in {5, 6, 7, 8}
             size = image.size[::-1] if turned else image.size
             return ("JPEG" if image.format == "MPO" else str(image.format)), size
     except DataError:
         raise
     except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
-        raise DataError(f"the picture cannot be read: {error}", path) from error
+        raise DataError(f"the image cannot be read: {error}", path) from error
 
 
 ORIENTATION = 0x0112
@@ -89,16 +98,16 @@ ORIENTATION = 0x0112
 def probe_all(
     paths: Sequence[str], *, near: bool = True, workers: int = 1, advance: Callable[[int], None] = lambda _: None
 ) -> list[Probe]:
-    """Probe many pictures, in as many processes as pay.
+    """Read many images, in several processes if there are enough of them.
 
     Args:
         paths: as ``probe`` takes them.
-        near: take fingerprints.
-        workers: processes at most; below 2, or for few pictures, there are none beside this one.
-        advance: called with 1 as each is done.
+        near: compute fingerprints.
+        workers: largest number of processes; below 2, or for few images, this process does the work.
+        advance: called with 1 after each image.
     """
     found = []
-    with _mapping(min(workers, len(paths) // PER_PROCESS)) as map_:
+    with _mapping(min(workers, len(paths) // IMAGES_PER_PROCESS)) as map_:
         for each in map_(partial(probe, near=near), paths):
             found.append(each)
             advance(1)
@@ -110,13 +119,13 @@ def _mapping(workers: int) -> Iterator[Callable[..., Iterator[Probe]]]:
     if workers < 2:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
     try:
         yield partial(pool.map, chunksize=CHUNK)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that started us."""
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent process, which stops this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

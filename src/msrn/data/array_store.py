@@ -1,8 +1,8 @@
-"""How are arrays that cost time to make kept on disk? Appended to one file, found by key, read without copying.
+"""Keep arrays on disk: appended to one file, found by key, read without copying.
 
 A folder holds ``data.bin``, the arrays one after another, and ``index.bin``, one fixed-size row for each: key, offset,
-bytes, shape. An array counts once its row is whole, and its row is written after its bytes: a process may be
-stopped at any byte, and what was finished before is still there. Many may read at a time, one may write.
+shape. The row of an array is written after its bytes, and an incomplete row is ignored: a process may stop at any byte
+without harm to the arrays before. Many processes may read at a time, one may write.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from msrn.errors import DataError
+from msrn.files import write_atomically
 
 __all__ = ["ArrayStore", "key_of"]
 
@@ -28,7 +29,7 @@ ROW = np.dtype([("key", "V16"), ("offset", "<u8"), ("shape", "<u4", (3,))])
 
 
 def key_of(*parts: bytes | str) -> bytes:
-    """16 bytes that stand for these parts in this order (BLAKE2b)."""
+    """A key of 16 bytes for these parts in this order (BLAKE2b)."""
     hasher = hashlib.blake2b(digest_size=16)
     for part in parts:
         encoded = part.encode() if isinstance(part, str) else part
@@ -40,11 +41,11 @@ class ArrayStore:
     """Arrays of one dtype and up to three dimensions, by key.
 
     Args:
-        folder: made if it is absent. One that holds something else is refused.
+        folder: created if it does not exist. A folder with other files is refused.
         dtype: of all its arrays.
 
-    As a context manager it may be written to, and holds the folder's lock; otherwise it only reads. It can be pickled
-    and used after a fork.
+    Used as a context manager, a store holds the lock of its folder and can be written to; otherwise it only reads. It
+    can be pickled, and used after a fork.
 
     Raises:
         DataError: the folder holds other files or arrays of another dtype, or another process writes to it.
@@ -53,18 +54,18 @@ class ArrayStore:
     def __init__(self, folder: str | Path, dtype: np.dtype[Any] | type) -> None:
         self.folder, self.dtype = Path(folder), np.dtype(dtype)
         header = self.folder / "store.json"
-        mine = {"format": FORMAT, "dtype": self.dtype.name}
+        expected = {"format": FORMAT, "dtype": self.dtype.name}
         if header.exists():
             found = json.loads(header.read_text(encoding="utf-8"))
-            if found != mine:
-                raise DataError(f"expected a cache {mine}, found {found}", str(header), "choose another folder")
+            if found != expected:
+                raise DataError(f"expected a cache of {expected}, found {found}", str(header), "choose another folder")
         elif self.folder.exists() and any(self.folder.iterdir()):
-            raise DataError("expected a cache or an empty folder, found other files", str(folder), "choose another")
+            raise DataError(
+                "expected a cache or an empty folder, found other files", str(folder), "choose another folder"
+            )
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            beside = header.with_name(f".store.{os.getpid()}.part")
-            beside.write_text(json.dumps(mine), encoding="utf-8")
-            os.replace(beside, header)
+            write_atomically(header, json.dumps(expected))
         self._rows: dict[bytes, tuple[int, tuple[int, ...]]] = {}
         self._lock: int | None = None
         self._load()
@@ -81,7 +82,7 @@ class ArrayStore:
         return np.memmap(self._data, self.dtype, "r", offset, shape)
 
     def __enter__(self) -> ArrayStore:
-        """Take the lock, and cut off what an interrupted writer left half done."""
+        """Take the lock, and cut off what an interrupted writer left incomplete."""
         self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,14 +102,14 @@ class ArrayStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._lock is not None
-        os.close(self._lock)  # which gives the lock back
+        os.close(self._lock)  # which releases the lock
         self._lock = None
 
     def add(self, key: bytes, array: np.ndarray) -> None:
-        """Append an array; one that is there already is left as it is.
+        """Append an array; an existing one is left unchanged.
 
         Raises:
-            OSError: the disk is full; what was added before stays usable.
+            OSError: the disk is full; arrays that were added before stay usable.
         """
         assert self._lock is not None, "use the store as a context manager to write"
         if key in self._rows:
@@ -140,5 +141,5 @@ class ArrayStore:
         for row in rows:
             offset, shape = int(row["offset"]), tuple(int(side) for side in row["shape"])
             if offset + self._bytes(shape) > size:
-                break  # the rest was never finished
+                break  # the writer was interrupted here
             self._rows[row["key"].tobytes()] = (offset, shape)

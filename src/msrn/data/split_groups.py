@@ -1,4 +1,4 @@
-"""Which pictures belong together? Groupings that a user names, and groups that share a member joined into one."""
+"""Split groups: images that stay together in a split. Groups that share an image are joined into one."""
 
 from __future__ import annotations
 
@@ -15,66 +15,67 @@ from msrn.data.readers.table import IMAGE_COLUMNS, read_rows
 from msrn.data.rows import pick_column
 from msrn.errors import ConfigError, DataError
 
-__all__ = ["Groups", "equal_groups", "group_numbers", "groups_by_name", "joined", "read_groups"]
+__all__ = ["SplitGroups", "equal_groups", "joined", "read_split_groups", "split_group_numbers", "split_groups_by_name"]
 
 _log = logging.getLogger(__name__)
 
-Groups = Sequence[tuple[str, str]]
-"""Pairs of a picture and the group it is in."""
+SplitGroups = Sequence[tuple[str, str]]
+"""Pairs of an image and its group."""
 
 
-def group_numbers(manifest: Manifest, groups: Iterable[Groups]) -> np.ndarray:
-    """``(n,)`` intp: pictures that share a group, be it by way of others, have the same number, from 0 on.
+def split_group_numbers(manifest: Manifest, split_groups: Iterable[SplitGroups]) -> np.ndarray:
+    """``(n,)`` intp: images that share a group, also by way of others, have the same number, from 0 on.
 
-    Pictures are known by their name in the manifest or by their whole path; those that no grouping names are alone.
+    Images are identified by their name in the manifest or by their whole path; an image that no grouping names is
+    alone.
 
     Raises:
-        DataError: a grouping names no picture of the manifest.
+        DataError: a grouping names no image of the manifest.
     """
     known = {posixpath.normpath(record.image): index for index, record in enumerate(manifest.records)}
     known |= {posixpath.normpath(str(manifest.path(index))): index for index in range(len(manifest))}
     together: list[list[int]] = []
-    for grouping in groups:
+    for grouping in split_groups:
         members: dict[str, list[int]] = {}
-        strangers = 0
+        others = 0
         for image, group in grouping:
             index = known.get(posixpath.normpath(image))
             if index is None:
-                strangers += 1
+                others += 1
             else:
                 members.setdefault(group, []).append(index)
         together += members.values()
-        if grouping and strangers == len(grouping):
-            told = f"none of the {strangers:,} grouped pictures is in {manifest.source or 'the manifest'}"
-            raise DataError(told, grouping[0][0], "name them as the data set does, or by their whole path")
-        if strangers:
-            _log.info("%d of %d grouped pictures are not in the data set", strangers, len(grouping))
+        if grouping and others == len(grouping):
+            message = f"none of the {others:,} grouped images is in {manifest.source or 'the manifest'}"
+            raise DataError(message, grouping[0][0], "name images as the data set does, or by their whole path")
+        if others:
+            _log.info("%d of %d grouped images are not in the data set", others, len(grouping))
     first = np.arange(len(manifest))
     for group_members in joined(len(manifest), together):
         first[group_members] = group_members[0]
     return np.unique(first, return_inverse=True)[1].astype(np.intp)
 
 
-def groups_by_name(manifest: Manifest, pattern: str) -> Groups:
-    """A grouping by a regular expression: what its first bracket matches in the picture's name, or the whole match.
+def split_groups_by_name(manifest: Manifest, pattern: str) -> SplitGroups:
+    """A grouping by a regular expression: what its first bracket matches in the image name, or else the whole match.
 
     Raises:
-        ConfigError: the expression is broken, or matches nothing in some name.
+        ConfigError: the expression is invalid, or matches nothing in some name.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"expected a regular expression, got {pattern!r}: {error}", "group_pattern") from error
     found = [(record.image, expression.search(record.image)) for record in manifest.records]
-    strange = [image for image, match in found if match is None]
-    if strange:
-        told = f"{pattern!r} matches nothing in {len(strange):,} of {len(found):,} picture names"
-        raise ConfigError(told, strange[0], "end it with |.* to leave those together, or group by a file")
+    unmatched = [image for image, match in found if match is None]
+    if unmatched:
+        message = f"{pattern!r} matches nothing in {len(unmatched):,} of {len(found):,} image names"
+        raise ConfigError(message, unmatched[0], "end it with |.* to keep those together, or group by a file")
     return [(image, match[1] or "" if expression.groups else match[0]) for image, match in found if match]
 
 
-def read_groups(path: str | Path, *, column: str = "group") -> Groups:
-    """A grouping from a CSV, TSV or JSON lines file with a column of pictures and one of groups; blank: alone.
+def read_split_groups(path: str | Path, *, column: str = "group") -> SplitGroups:
+    """A grouping from a CSV, TSV or JSON lines file with a column of images and one of groups; blank: alone.
 
     Raises:
         DataError: the file cannot be read, or lacks the column.
@@ -89,7 +90,7 @@ def read_groups(path: str | Path, *, column: str = "group") -> Groups:
 
 
 def equal_groups(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Positions that hold equal keys, two or more each, in order; None equals nothing."""
+    """Positions with equal keys, two or more each, in order; None equals nothing."""
     found: dict[Hashable, list[int]] = {}
     for index, key in enumerate(keys):
         if key is not None:
@@ -98,7 +99,7 @@ def equal_groups(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def joined(count: int, groups: Iterable[Iterable[int]]) -> list[list[int]]:
-    """Groups that share a position become one; those of two or more, in order of their first position.
+    """Groups that share a position become one; groups of two or more, in order of their first position.
 
     Args:
         count: number of positions.

@@ -1,43 +1,35 @@
-"""How does a picture become a tensor? One evaluation path for every door; the training transforms start from it."""
+"""Turn a decoded image into a tensor: the evaluation transform, and the random ones for training.
+
+Evaluation, prediction and serving use the same evaluation transform.
+"""
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from msrn.data.archives.containers import open_file
-from msrn.errors import DataError, reason
+from msrn.errors import DataError
 
-__all__ = ["MAX_PIXELS", "MultiScaleCrop", "Preprocessing", "eval_transform", "open_image", "train_transform"]
-
-MAX_PIXELS = 89_478_485
-"""Largest picture that is decoded, width times height: Pillow's own bound, 256 MiB as RGB."""
-
-KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
-"""Kinds of file that are tried: those that Pillow decodes by itself, so no picture can start another program."""
+__all__ = ["MultiScaleCrop", "Preprocessing", "Transform", "eval_transform", "train_transform"]
 
 Transform = Callable[[Image.Image], Tensor]
 
 
 class Preprocessing(BaseModel):
-    """Everything that turns a picture into a network's input; part of the bundle."""
+    """Everything that turns an image into the input of a network; part of the bundle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(448, ge=1, description="side in pixels")
-    resize: Literal["squash", "crop"] = Field("squash", description="whole picture squashed, or its centre square")
+    resize: Literal["squash", "crop"] = Field("squash", description="squash the whole image, or take its centre square")
     crop_fraction: float = Field(0.875, gt=0, le=1, description="crop: side of the centre square over the short side")
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     decode_margin: float = Field(
@@ -47,81 +39,13 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     @property
-    def least_side(self) -> int:
-        """Pixels that both sides of a picture keep when it is decoded smaller; 0: it is decoded in full."""
+    def min_side(self) -> int:
+        """Shortest side, in pixels, of an image that is decoded smaller (``open_image``); 0: it is decoded in full."""
         return math.ceil(self.decode_margin * self.size)
 
 
-def open_image(
-    source: str | Path | bytes | BinaryIO | Image.Image, *, max_pixels: int = MAX_PIXELS, least_side: int = 0
-) -> Image.Image:
-    """Decode a picture to RGB, upright.
-
-    With ``least_side``, a JPEG is decoded at a half, a quarter or an eighth of its size as long as neither side gets
-    shorter than that: several times faster for photographs of many megapixels.
-
-    The EXIF orientation is applied, transparency laid over white, and 16-bit greys brought to 8 bits. Of an animation
-    the first frame is taken. A Pillow picture that is passed stays as it is. A path may lead into a tar shard or a
-    parquet file, as ``data.archives.containers`` says.
-
-    Raises:
-        DataError: not found, no picture, damaged or cut short, more than ``max_pixels``, or with numbers of no known
-            range (32-bit integers, floats). It names the file.
-    """
-    where = str(source) if isinstance(source, str | Path) else "a picture in memory"
-    try:
-        if isinstance(source, Image.Image):
-            return _decode(source, where, max_pixels, 0)
-        # Opened here rather than by Pillow, which leaves its file open when decoding fails.
-        with _file(source) as file, Image.open(file, formats=_kinds()) as image:
-            return _decode(image, where, max_pixels, least_side)
-    except (DataError, MemoryError):
-        raise
-    except FileNotFoundError:
-        raise DataError("expected a picture, found no file", where, "check the path") from None
-    except UnidentifiedImageError as error:
-        told = f"expected a picture ({', '.join(_kinds())}), got something else"
-        raise DataError(told, where, REPLACE) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"expected at most {max_pixels:,} pixels: {error}", where, SMALLER) from error
-    except OSError as error:
-        raise DataError(f"the picture cannot be read: {reason(error)}", where, REPLACE) from error
-    except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
-        raise DataError(f"the picture cannot be read: {error}", where, REPLACE) from error
-
-
-REPLACE = "replace or leave out this file; msrn data check finds all such"
-SMALLER = "make the picture smaller"
-
-
-def _file(source: str | Path | bytes | BinaryIO) -> BinaryIO:
-    if isinstance(source, str | Path):
-        return open_file(source)
-    return io.BytesIO(source if isinstance(source, bytes) else source.read())
-
-
-@functools.cache
-def _kinds() -> tuple[str, ...]:
-    Image.init()
-    return tuple(kind for kind in KINDS if kind in Image.OPEN)
-
-
-def _decode(image: Image.Image, where: str, max_pixels: int, least_side: int) -> Image.Image:
-    if image.width * image.height > max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise DataError(f"expected at most {max_pixels:,} pixels, got {size}", where, SMALLER)
-    if least_side:
-        image.draft(None, (least_side, least_side))  # does nothing but for JPEG; a square, as it may be turned below
-    image.load()
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception:
-        upright = image  # damaged EXIF says nothing about the pixels, and its parser raises nearly anything
-    return _rgb(upright, where, sixteen_bit=image.mode == "I" and image.format in {"PNG", "PPM"})
-
-
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """The transform of evaluation, prediction and serving: picture to ``(3, size, size)`` float32, normalised."""
+    """The transform of evaluation, prediction and serving: image to ``(3, size, size)`` float32, normalised."""
     return v2.Compose([EvaluationResize(preprocessing), *_to_tensor(preprocessing)])
 
 
@@ -132,8 +56,8 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
         preprocessing: gives size and statistics.
         augment: ``published``, multi-scale crop and flip (method, section 6); ``modern``, random resized crop, flip,
             RandAugment (Cubuk et al. 2020) and cutout (DeVries and Taylor 2017); ``light``, random resized crop of at
-            least 40 % of the picture and flip; ``flip``, the whole picture, mirrored every other time, for labels
-            that a crop would lose; ``none``, the evaluation transform.
+            least 40 % of the image and flip; ``flip``, the whole image, mirrored half of the time, for labels that
+            a crop would lose; ``none``, the evaluation transform.
     """
     size = preprocessing.size
     bilinear = F.InterpolationMode.BILINEAR
@@ -155,9 +79,9 @@ def train_transform(preprocessing: Preprocessing, augment: str) -> Transform:
 
 
 class EvaluationResize(torch.nn.Module):
-    """The whole picture squashed to a square, or its centre square, ``crop_fraction`` of the short side, resized.
+    """The whole image squashed to a square, or its centre square, ``crop_fraction`` of the short side, resized.
 
-    The crop is cut while resizing: resized first, a sliver of a picture would grow huge.
+    Crop and resize are one step: a narrow image that is resized first would grow huge.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -165,7 +89,7 @@ class EvaluationResize(torch.nn.Module):
         self.preprocessing = preprocessing
 
     def forward(self, image: Image.Image) -> Image.Image:
-        """A ``size`` x ``size`` picture."""
+        """A ``size`` x ``size`` image."""
         settings, (width, height) = self.preprocessing, image.size
         box = (0.0, 0.0, float(width), float(height))
         if settings.resize == "crop":
@@ -197,7 +121,7 @@ class MultiScaleCrop(torch.nn.Module):
         self.pairs = [(w, h) for w in steps for h in steps if abs(w - h) <= 2]
 
     def forward(self, image: Image.Image) -> Image.Image:
-        """A ``size`` x ``size`` picture."""
+        """A ``size`` x ``size`` image."""
         short = min(image.size)
         wide, high = self.pairs[_draw(len(self.pairs))]
         width, height = (max(1, int(short * self.fractions[side])) for side in (wide, high))
@@ -218,19 +142,3 @@ def _to_tensor(preprocessing: Preprocessing) -> list[torch.nn.Module]:
         v2.Normalize(list(preprocessing.mean), list(preprocessing.std)),
         v2.ToPureTensor(),
     ]
-
-
-def _rgb(image: Image.Image, where: str, *, sixteen_bit: bool) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16") or sixteen_bit:  # Pillow's own conversion would clip them
-        values = np.asarray(image).astype(np.uint32).clip(0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in {"I", "F"}:
-        message = f"expected 8 or 16 bits a channel, got Pillow mode {image.mode!r}, whose range of values is unknown"
-        raise DataError(message, where, "save it as an 8-bit PNG or JPEG")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")

@@ -1,30 +1,36 @@
-"""How do several processes act as one? Devices, processes, and batch statistics over all of them."""
+"""Devices, processes, and batch statistics over all processes."""
 
 from __future__ import annotations
 
 import functools
 import os
+import resource
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from msrn.config import Settings
 from msrn.errors import ConfigError
+from msrn.models.classifier import MultiLabelClassifier
 
-__all__ = ["make_fabric", "share_norms"]
+__all__ = ["make_fabric", "peak_memory", "share_norms"]
 
 
 def make_fabric(settings: Settings) -> Fabric:
     """Devices and processes; torchrun's own numbers win over the settings.
 
     Raises:
-        ConfigError: the batch size cannot be shared out evenly, or there is no CUDA device.
+        ConfigError: the batch size cannot be divided evenly, or there is no CUDA device.
     """
     if settings.run.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("no CUDA device was found", where="run.device", hint="use cpu or auto")
+    on_cpu = settings.run.device == "cpu" or not torch.cuda.is_available()
+    if settings.run.precision == "16-mixed" and on_cpu:
+        raise ConfigError("16-mixed needs a CUDA device", where="run.precision", hint="use bf16-mixed or 32-true")
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
     processes = devices * nodes
@@ -45,20 +51,26 @@ def make_fabric(settings: Settings) -> Fabric:
     return fabric
 
 
-def share_norms(model: nn.Module, fabric: Fabric) -> None:
+def share_norms(model: MultiLabelClassifier, fabric: Fabric) -> MultiLabelClassifier:
     """Make batch norms in training use the statistics of the whole global batch, as one process would.
 
-    torch's own SyncBatchNorm runs on CUDA alone and changes modules; this runs anywhere and leaves weights and
-    names as they are. With one process nothing is done.
+    On CUDA this is torch's SyncBatchNorm (timm's form of it, which keeps activations inside norms). SyncBatchNorm runs
+    on CUDA alone; on a CPU the norms' ``forward`` is replaced, weights and names stay. With one process nothing is
+    done.
     """
-    if fabric.world_size > 1:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.forward = functools.partial(_shared_norm, module)  # type: ignore[method-assign]
+    if fabric.world_size == 1:
+        return model
+    if fabric.device.type == "cuda":
+        converted: MultiLabelClassifier = convert_sync_batchnorm(model)
+        return converted
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = functools.partial(_shared_norm, module)  # type: ignore[method-assign]
+    return model
 
 
 def _shared_norm(module: _BatchNorm, features: Tensor) -> Tensor:
-    """What the module's own ``forward`` gives, with mean and variance over all processes: ``(B, C, ...)``."""
+    """The module's own ``forward`` with mean and variance over all processes: ``(B, C, ...)``."""
     if not module.training or module.running_mean is None or module.running_var is None:
         return type(module).forward(module, features)
     axes = [axis for axis in range(features.ndim) if axis != 1]
@@ -81,6 +93,13 @@ def _shared_norm(module: _BatchNorm, features: Tensor) -> Tensor:
     for name in ("drop", "act"):  # timm's norms carry their activation
         normed = getattr(module, name)(normed) if hasattr(module, name) else normed
     return normed
+
+
+def peak_memory(fabric: Fabric) -> int:
+    """Largest use so far, bytes: of the device on CUDA, of this process (resident) on a CPU."""
+    if fabric.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(fabric.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class _OverProcesses(torch.autograd.Function):

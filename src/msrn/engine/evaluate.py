@@ -1,7 +1,10 @@
-"""How good is a model on a split? Scores of every picture, exact under any number of processes, then the metrics."""
+"""Evaluate a classifier on a split: scores of every image, exact under any number of processes, then the metrics."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +12,28 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from numpy.typing import ArrayLike
 from torch import nn
 from torch.utils.data import DataLoader
 
-from msrn.bundle.files import bundle_folder, read_bundle, write_json
+from msrn.bundle.metadata import WEIGHTS_FILE, bundle_folder
+from msrn.bundle.read import Bundle, read_bundle
 from msrn.config import DataSettings, DifficultPolicy, Settings
 from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
 from msrn.data.manifest import DIFFICULT, Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.distributed import make_fabric
+from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.setup import read_named_split, split_targets
-from msrn.engine.tracking import progress_bar
-from msrn.errors import TrainingError
-from msrn.metrics.multilabel import evaluate
+from msrn.errors import DataError, TrainingError
+from msrn.files import atomic_path, refuse_to_overwrite, write_json
+from msrn.metrics.multilabel import multilabel_metrics
+from msrn.models.classifier import memory_layout
+from msrn.progress import progress_bar
 
-__all__ = ["evaluate_bundle", "judge", "score_split", "summary"]
+__all__ = ["evaluate", "evaluate_scores", "score_split"]
+
+logger = logging.getLogger(__name__)
 
 
 def score_split(
@@ -36,23 +46,23 @@ def score_split(
     images: ImageDataset | None = None,
     title: str = "evaluate",
 ) -> np.ndarray:
-    """Probabilities ``(n, L)`` of a split's pictures, in the manifest's order, on every process.
+    """Probabilities ``(n, L)`` of a split's images, in the manifest's order, on every process.
 
     Args:
         model: on the fabric's device, not wrapped for distribution; it is put into evaluation mode.
         manifest: the split.
-        preprocessing: how a picture becomes a tensor.
+        preprocessing: how an image becomes a tensor.
         settings: batch size and workers.
-        fabric: says the device, the precision and the other processes; each scores an unpadded shard.
-        images: the split's pictures in another form, such as cached features; None reads the files.
+        fabric: device, precision and processes; each process scores an unpadded shard.
+        images: the split's images in another form, such as cached features; None reads the files.
         title: of the progress bar.
 
     Raises:
-        DataError: a picture cannot be read. TrainingError: a score is not finite.
+        DataError: an image cannot be read. TrainingError: a score is not finite.
     """
     if images is None:
         transform, targets = eval_transform(preprocessing), manifest.targets("negative")
-        images = ImageDataset(manifest, transform, targets, least_side=preprocessing.least_side)
+        images = ImageDataset(manifest, transform, targets, min_side=preprocessing.min_side)
     loader = evaluation_loader(
         images,
         batch_size=settings.eval_batch_size,
@@ -71,7 +81,7 @@ def score_split(
     broken = ~np.isfinite(scores).all(axis=1)
     if broken.any():
         raise TrainingError(
-            f"the model's scores are not finite for {int(broken.sum())} of {len(manifest)} pictures, "
+            f"the model's scores are not finite for {int(broken.sum())} of {len(manifest)} images, "
             f"the first of them {manifest.path(int(broken.argmax()))}",
             hint="training has diverged: lower optim.lr or set optim.clip_norm",
         )
@@ -82,7 +92,7 @@ def score_split(
 def _score(
     model: nn.Module, loader: DataLoader[Any], total: int, *, fabric: Fabric, title: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """This process's share: positions in the split, and their probabilities."""
+    """The shard of this process: positions in the split, and their probabilities."""
     indices: list[int] = []
     rows: list[np.ndarray] = []
     with progress_bar(title, total, shown=fabric.is_global_zero) as ticker:
@@ -96,94 +106,114 @@ def _score(
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 
-def evaluate_bundle(
-    folder: str | Path, settings: Settings, *, split: str = "val", out: str | Path | None = None, tuned: bool = False
-) -> tuple[dict[str, Any], Path]:
-    """Judge a bundle on a split of the data set that the settings name.
+def evaluate(
+    folder: str | Path,
+    settings: Settings,
+    *,
+    split: str = "val",
+    out: str | Path | None = None,
+    tuned: bool = False,
+    force: bool = False,
+) -> tuple[Evaluation, Path]:
+    """Evaluate a bundle on a split of the data set that the settings name.
 
     Args:
         folder: bundle or run folder.
-        settings: its ``data`` and ``run`` sections say what to read and where to compute. If no validation split is
-            set, the part of the training split that training held out is taken.
+        settings: ``data`` and ``run`` name the data and the device. If no validation split is set, ``val`` is the part
+            of the training split that training held out.
         split: ``train``, ``val`` or ``test``.
-        out: JSON file of the metrics; None: ``metrics-<split>.json`` beside the bundle. The scores go beside it as
-            ``scores-<split>.npz`` (scores, labels and images, by name).
+        out: JSON file of the evaluation; None: ``evaluation-<split>.json`` in the run folder, or
+            ``<bundle>-evaluation-<split>.json`` beside a bundle by itself. The scores (scores, labels and images, by
+            name) are written beside it, to the same name with ``-scores.npz``.
         tuned: decide by the bundle's thresholds in place of 0.5.
+        force: overwrite these files.
 
     Returns:
-        The metrics, and the file they were written to.
+        The evaluation, and the file it was written to.
+
+    Raises:
+        DataError: the files exist; or as reading the split and its images does.
     """
+    path = Path(out) if out else _default_path(folder, split)
+    scores_path = path.with_name(f"{path.stem}-scores.npz")
+    refuse_to_overwrite([path, scores_path], force=force)
     fabric = make_fabric(settings)
     bundle = read_bundle(folder)
+    metadata = bundle.metadata
     manifest = read_named_split(settings, split, bundle.labels)
-    model = bundle.model.to(fabric.device).to(memory_format=torch.channels_last)
+    if split == "val" and not settings.data.val:
+        _require_held_out(manifest, bundle)
+    model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     thresholds = np.asarray(bundle.thresholds) if tuned else 0.5
-    metrics = judge(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
-    path = Path(out) if out else bundle_folder(folder).parent / f"metrics-{split}.json"
+    tuned_on = metadata.thresholds_split.digest if metadata.thresholds_split else ""
+    evaluated = EvaluatedModel(
+        weights=metadata.files[WEIGHTS_FILE],
+        image_size=bundle.preprocessing.size,
+        precision=settings.run.precision,
+        tuned=tuned,
+        tuned_on_this_split=tuned and tuned_on == manifest.digest,
+        msrn=packages.version("msrn"),
+    )
+    evaluation = evaluate_scores(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
+    evaluation = replace(evaluation, model=evaluated)
+    if evaluated.tuned_on_this_split:
+        logger.warning("the thresholds were tuned on this very split: precision, recall and F1 are too high for others")
+    if manifest.digest == metadata.splits["train"].digest:
+        logger.warning("the model was trained on this very split: all figures are too high for others")
     if fabric.is_global_zero:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, metrics)
+        write_json(path, evaluation.to_json())
         images = np.array([record.image for record in manifest.records])
-        np.savez_compressed(
-            path.with_name(f"scores-{split}.npz"), scores=scores, labels=bundle.labels.names, images=images
+        with atomic_path(scores_path) as partial:
+            np.savez_compressed(partial, scores=scores, labels=bundle.labels.names, images=images)
+    return evaluation, path
+
+
+def _default_path(folder: str | Path, split: str) -> Path:
+    """In the run folder, or beside a bundle by itself, by its name: bundles side by side do not share a file."""
+    bundle = bundle_folder(folder)
+    inside = bundle.name == "bundle" and (bundle.parent / "settings.yaml").exists()
+    name = f"evaluation-{split}.json" if inside else f"{bundle.resolve().name}-evaluation-{split}.json"
+    return bundle.parent / name
+
+
+def _require_held_out(manifest: Manifest, bundle: Bundle) -> None:
+    """The part that is held out is drawn again: it must be the one that training did not see."""
+    recorded = bundle.metadata.splits.get("val")
+    if recorded is None or recorded.digest != manifest.digest:
+        expected = f"the {recorded.images} images that training held out" if recorded else "images held out in training"
+        raise DataError(
+            f"expected {expected}; the data set and settings now give {len(manifest)} others",
+            manifest.source,
+            "name validation images with --data.val, or pass training's data, --run.seed and --data.val_fraction",
         )
-    return metrics, path
 
 
-def summary(metrics: dict[str, Any]) -> str:
-    """The main figures and the table of labels, in per cent, for a terminal."""
-    data, left_out, table = metrics["data"], metrics["left_out"], metrics["per_label"]
-    rows = [f"{metrics['images']:,} pictures, {data['source']}; difficult objects: {data['difficult']}"]
-    if data.get("unknown"):
-        share = _percent(data["unknown"] / (metrics["images"] * metrics["labels"]))
-        rows.append(f"{data['unknown']:,} entries unknown ({share} %), left out of every figure")
-        rows[-1] += f"; pictures without a known label: {left_out['images']:,}" if left_out["images"] else ""
-    left = left_out["mAP"]
-    rows.append(f"mAP {_percent(metrics['mAP'])}" + (f"   ({left} labels without a positive left out)" if left else ""))
-    for key, name in (("all", "all"), ("top_k", "top 3 over threshold")):
-        figures = "   ".join(
-            f"{part} {_percent(metrics[key][part])}" for part in ("CP", "CR", "CF1", "OP", "OR", "OF1")
-        )
-        rows.append(f"{name + ':':22}{figures}")
-    if one_sided := [row["label"] for row in table if row["positives"] and not row["negatives"]]:
-        rows.append(f"without a known negative, so that AP is 100 whatever the scores: {', '.join(one_sided)}")
-    width = max(len(row["label"]) for row in table)
-    masked = any(row["unknown"] for row in table)
-    rows += ["", f"{'label':{width}}     AP      P      R     F1   threshold   positives" + "   unknown" * masked]
-    for row in table:
-        parts = " ".join(f"{_percent(row[part]):>6}" for part in ("AP", "precision", "recall", "F1"))
-        line = f"{row['label']:{width}} {parts}   {row['threshold']:9.2f}   {row['positives']:9,}"
-        rows.append(line + (f"   {row['unknown']:7,}" if masked else ""))
-    return "\n".join(rows)
+def evaluate_scores(
+    scores: np.ndarray, manifest: Manifest, *, difficult: DifficultPolicy, thresholds: ArrayLike = 0.5
+) -> Evaluation:
+    """All metrics of a split's scores ``(n, L)``, with the choices of protocol named in the result.
 
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def judge(
-    scores: np.ndarray, manifest: Manifest, *, difficult: DifficultPolicy, thresholds: Any = 0.5
-) -> dict[str, Any]:
-    """All metrics of a split, with the choices of protocol named in the result.
-
-    ``data.unknown`` counts the entries of which the manifest says that they are unknown, as ``per_label`` does for each
-    label. Difficult objects that are left out of AP are counted apart, as ``difficult`` of each label.
+    Args:
+        scores: probabilities, in the manifest's order.
+        manifest: the split.
+        difficult: what a difficult object counts as.
+        thresholds: one, or one per label, in [0, 1].
     """
     targets = split_targets(manifest, difficult)
-    result = evaluate(
+    metrics = multilabel_metrics(
         scores, targets.ap, target_counts=targets.counts, thresholds=thresholds, labels=manifest.labels.names
     )
-    ignored = (np.isnan(targets.ap) & (manifest.codes() == DIFFICULT)).sum(axis=0)  # (L,)
-    for row, count in zip(result["per_label"], ignored.tolist(), strict=True):
-        row["unknown"] -= count
-        row["difficult"] = count
-    result["data"] = {
-        "split": manifest.split,
-        "source": manifest.source,
-        "images": len(manifest),
-        "unknown": manifest.unknown_entries,
-        "digest": manifest.digest,
-        "difficult": difficult,
-    }
-    return result
+    ignored = (np.isnan(targets.ap) & (manifest.codes() == DIFFICULT)).sum(axis=0).tolist()  # (L,)
+    rows = zip(metrics.per_label, ignored, strict=True)
+    metrics = replace(metrics, per_label=tuple(replace(row, unknown=row.unknown - count) for row, count in rows))
+    data = EvaluatedData(
+        split=manifest.split,
+        source=manifest.source,
+        images=len(manifest),
+        unknown=manifest.unknown_entries,
+        digest=manifest.digest,
+        difficult=difficult,
+    )
+    return Evaluation(metrics, data, tuple(ignored))

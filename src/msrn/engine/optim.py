@@ -1,4 +1,4 @@
-"""How do the weights move? Parameter groups, the learning rate over time, and the weight average."""
+"""The optimizer, the learning-rate schedule and the EMA of the weights."""
 
 from __future__ import annotations
 
@@ -10,41 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from msrn.config import OptimSettings
-from msrn.models.backbone import FeatureTaps
-from msrn.models.classifier import Tagger
+from msrn.models.classifier import MultiLabelClassifier
 
-__all__ = ["WeightAverage", "build_optimizer", "freeze_backbone", "hold_norms", "rate_factor"]
+__all__ = ["WeightEMA", "build_optimizer", "lr_factor"]
 
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1 / 250_000
 """First and last factor of the one-cycle schedule (Smith and Topin 2019; torch's defaults)."""
 
 
-def freeze_backbone(backbone: FeatureTaps, parts: int) -> None:
-    """Hold the first ``parts`` parts of a backbone fixed: the stem, then its stages; -1 holds all of it."""
-    groups = backbone.stage_modules()
-    for module in [m for group in (groups if parts < 0 else groups[:parts]) for m in group]:
-        module.requires_grad_(False)
-    if parts < 0:
-        backbone.requires_grad_(False)
-
-
-def hold_norms(backbone: FeatureTaps, *, everywhere: bool) -> None:
-    """Keep batch-norm layers at their stored statistics: all of them, or those whose weights are held fixed.
-
-    Called after every ``model.train()``.
-    """
-    for module in backbone.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            fixed = not any(parameter.requires_grad for parameter in module.parameters())
-            if everywhere or fixed:
-                module.eval()
-
-
-def build_optimizer(model: Tagger, settings: OptimSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW over up to four groups: backbone or new layers, with or without weight decay.
+def build_optimizer(model: MultiLabelClassifier, settings: OptimSettings) -> torch.optim.Optimizer:
+    """SGD or AdamW over up to four groups: backbone or head, with or without weight decay.
 
     AdamW leaves biases, norms and other one-dimensional parameters without decay; SGD decays all, as published.
-    Each group remembers its full rate under ``base_lr``; ``rate_factor`` scales it.
+    Each group remembers its full rate under ``base_lr``; ``lr_factor`` scales it.
     """
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -55,8 +33,8 @@ def build_optimizer(model: Tagger, settings: OptimSettings) -> torch.optim.Optim
     parameters = [
         {
             "params": members,
-            "lr": settings.lr * (settings.backbone_factor if in_backbone else 1.0),
-            "base_lr": settings.lr * (settings.backbone_factor if in_backbone else 1.0),
+            "lr": settings.lr * (settings.backbone_lr_multiplier if in_backbone else 1.0),
+            "base_lr": settings.lr * (settings.backbone_lr_multiplier if in_backbone else 1.0),
             "weight_decay": settings.weight_decay if decays else 0.0,
         }
         for (in_backbone, decays), members in groups.items()
@@ -66,8 +44,8 @@ def build_optimizer(model: Tagger, settings: OptimSettings) -> torch.optim.Optim
     return torch.optim.AdamW(parameters, lr=settings.lr)
 
 
-def rate_factor(step: int, *, steps_per_epoch: int, settings: OptimSettings) -> float:
-    """Factor of the learning rate at an optimiser step, counted from 0. A pure function, so resuming needs no state.
+def lr_factor(step: int, *, steps_per_epoch: int, settings: OptimSettings) -> float:
+    """Factor of the learning rate at an optimizer step, counted from 0. A pure function, so resuming needs no state.
 
     ``constant``; ``step``: times ``step_factor`` after each of ``step_epochs``; ``cosine``: half a cosine to zero;
     ``onecycle``: rises by half a cosine during the warm-up (30 % of the run if none is set), then falls by another.
@@ -93,19 +71,19 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-class WeightAverage:
-    """Exponential moving average of a model's weights, evaluated and kept in place of the last ones.
+class WeightEMA:
+    """Exponential moving average (EMA) of a model's weights, evaluated and kept in place of the last ones.
 
     Early on the decay is lower, ``(1 + n) / (10 + n)`` after n steps, so that the start is forgotten.
     """
 
-    def __init__(self, model: Tagger, decay: float) -> None:
+    def __init__(self, model: MultiLabelClassifier, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step ``step`` (from 1); whole-number buffers are copied."""
+        """Include the weights after optimizer step ``step`` (from 1); whole-number buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, values = _floats(self.model.state_dict().values()), _floats(model.state_dict().values())
         torch._foreach_lerp_(averages, values, 1 - decay)

@@ -1,40 +1,48 @@
-"""What is to be learnt? Settings to manifests, label space, word vectors, graph and model, all bound by name."""
+"""Settings to what a run works on: manifests, label inputs, model and preprocessing, all bound by name."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from msrn.config import DifficultPolicy, LabelSettings, Settings
-from msrn.data import READERS
+from msrn import registry
+from msrn.bundle.metadata import SplitRecord
+from msrn.config import DataSettings, DifficultPolicy, LabelSettings, Settings
 from msrn.data.manifest import NEGATIVE, POSITIVE, Manifest
-from msrn.data.readers.nuswide import PUBLISHED_ORDER
 from msrn.data.split import split_manifest
 from msrn.data.transforms import Preprocessing
 from msrn.errors import ConfigError, DataError
-from msrn.labels.embeddings import WordVectors, word_vectors
-from msrn.labels.graph import LabelGraph, cooccurrence, graph_of, identity_graph, label_graph
-from msrn.labels.graph_io import read_edges, read_published
+from msrn.labels.cooccurrence import cooccurrence
+from msrn.labels.embeddings import LabelEmbeddings, label_embeddings
+from msrn.labels.graph import LabelGraph, graph_of, identity_graph, label_graph
+from msrn.labels.graph_io import read_edges, read_published_counts
 from msrn.labels.space import LabelSpace
-from msrn.models import Tagger, build_model
+from msrn.models.classifier import MultiLabelClassifier, build_without_weights, create_model, head_class
+from msrn.models.heads.base import LabelInputs
 
 __all__ = [
+    "LabelSources",
+    "Setup",
     "Targets",
-    "Task",
-    "build_task",
-    "label_side",
+    "build_setup",
+    "log_unknown",
     "read_labels_and_train",
     "read_named_split",
+    "read_split",
     "read_train_and_val",
     "split_targets",
-    "tell_unknown",
 ]
 
 logger = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Labels that a message names at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,68 +55,121 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Everything that training needs and that does not change during it."""
+class LabelSources:
+    """The label inputs that a head reads, with their origin; None where it does not."""
 
     labels: LabelSpace
+    embeddings: LabelEmbeddings | None
+    graph: LabelGraph | None
+
+    @classmethod
+    def of(cls, train: Manifest, settings: LabelSettings, *, needs: Collection[str], seed: int) -> LabelSources:
+        """Look the label names up and make the graph, as far as a head needs them.
+
+        Args:
+            train: the training split; the graph is counted on it alone.
+            settings: the ``labels`` section.
+            needs: of ``embeddings`` and ``graph``.
+            seed: of embeddings that are drawn.
+
+        Raises:
+            DependencyError, LabelError, ShapeError: as reading the embeddings and the graph does.
+        """
+        labels = train.labels
+        embeddings = None
+        if "embeddings" in needs:
+            embeddings = label_embeddings(
+                labels, settings.embeddings, aliases=settings.alias_texts, template=settings.template, seed=seed
+            )
+        return cls(labels, embeddings, _graph(train, settings) if "graph" in needs else None)
+
+    def inputs(self) -> LabelInputs:
+        """As tensors."""
+        return LabelInputs(
+            self.labels.names,
+            None if self.embeddings is None else torch.from_numpy(np.array(self.embeddings.values)),
+            None if self.graph is None else torch.from_numpy(np.array(self.graph.adjacency)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything that training needs and that does not change during it."""
+
     train: Manifest
     val: Manifest | None
-    vectors: WordVectors
-    graph: LabelGraph
-    model: Tagger
+    sources: LabelSources
+    inputs: LabelInputs
+    model: MultiLabelClassifier
     preprocessing: Preprocessing
 
+    @property
+    def labels(self) -> LabelSpace:
+        """The labels in the order of all columns."""
+        return self.train.labels
 
-def build_task(settings: Settings) -> Task:
-    """Read the data, make the label side from the training split alone, and build the model.
+    def identity(self) -> dict[str, Any]:
+        """What identifies the data, as plain values: labels in order, and the records of both splits."""
+        splits = {"train": self.train, "val": self.val}
+        records = {name: part and SplitRecord.of(part).model_dump(mode="json") for name, part in splits.items()}
+        return {"labels": list(self.labels.names), **records}
+
+
+def build_setup(settings: Settings, *, pretrained: bool = True) -> Setup:
+    """Read the data, make the label inputs from the training split alone, and build the model.
+
+    Args:
+        settings: the whole tree.
+        pretrained: load the weights that the settings name; a resumed run brings its own.
 
     Raises:
         DataError, LabelError, WeightsError, ConfigError: as the parts raise them.
     """
     train, val = read_train_and_val(settings)
     if val is not None:
-        _must_judge(val, settings.data.difficult)
-    vectors, graph = label_side(train, settings.labels, settings.run.seed)
-    model = build_model(
-        settings.model,
-        label_vectors=torch.from_numpy(np.array(vectors.values)),
-        adjacency=torch.from_numpy(np.array(graph.adjacency)),
-        image_size=settings.data.image_size,
-    )
+        _require_both_kinds(val, settings.data.difficult)
+    needs = head_class(settings.model.head.name).needs
+    sources = LabelSources.of(train, settings.labels, needs=needs, seed=settings.run.seed)
+    inputs = sources.inputs()
+    make = create_model if pretrained else build_without_weights
+    model = make(settings.model, inputs, image_size=settings.data.image_size)
+    return Setup(train, val, sources, inputs, model, _preprocessing(settings.data, model))
+
+
+def _preprocessing(data: DataSettings, model: MultiLabelClassifier) -> Preprocessing:
     statistics = model.backbone.statistics
-    preprocessing = Preprocessing(
-        size=settings.data.image_size,
-        resize=settings.data.resize,
+    return Preprocessing(
+        size=data.image_size,
+        resize=data.resize,
         interpolation=statistics.interpolation,
-        decode_margin=settings.data.decode_margin,
+        decode_margin=data.decode_margin,
         mean=statistics.mean,
         std=statistics.std,
     )
-    return Task(train.labels, train, val, vectors, graph, model, preprocessing)
 
 
 def read_labels_and_train(settings: Settings) -> Manifest:
     """The training split, bound to ``data.labels`` or to the labels it names.
 
-    Pictures of which no label is known are left out: they teach nothing, and would thin out the mean over a batch.
+    Images without a known label are left out: they have no part in the loss.
     """
     names = LabelSpace.read(Path(settings.data.labels)) if settings.data.labels else None
     return _of_known_labels(read_split(settings, "train", names))
 
 
 def read_train_and_val(settings: Settings) -> tuple[Manifest, Manifest | None]:
-    """The pictures that training learns from, and those it is judged on: what is held out where none are set.
+    """The training and validation splits; where no validation split is set, a part of training is held out.
 
-    How much is unknown of them is logged.
+    The number of unknown entries is logged.
     """
     train, val = read_labels_and_train(settings), None
     if not settings.data.val:
         train, val = _hold_out(train, settings.data.val_fraction, settings.run.seed)
     elif settings.data.val != "none":
         val = read_split(settings, "val", train.labels)
-    tell_unknown("training", train)
+    log_unknown("training", train)
     if val is not None:
-        tell_unknown("validation", val)
+        log_unknown("validation", val)
     return train, val
 
 
@@ -126,20 +187,8 @@ def read_split(settings: Settings, which: str, labels: LabelSpace | None) -> Man
     split = getattr(data, which)
     if not split or split == "none":
         raise ConfigError(f"no {which} split is set", where=f"data.{which}", hint=f"pass --data.{which}")
-    return READERS[data.format](data, split, labels)
-
-
-def label_side(train: Manifest, settings: LabelSettings, seed: int) -> tuple[WordVectors, LabelGraph]:
-    """Vectors of the label names, and the graph: counted on the training split, or of the file that the settings name.
-
-    Raises:
-        DependencyError, LabelError, ShapeError: as reading the vectors and the graph does.
-    """
-    labels = train.labels
-    vectors = word_vectors(
-        labels, settings.vectors, aliases=settings.alias_texts, template=settings.template, seed=seed
-    )
-    return vectors, _graph(train, settings)
+    manifest: Manifest = registry.load("reader", data.reader.name)(data.reader, data.root, split, labels)
+    return manifest
 
 
 def _graph(train: Manifest, settings: LabelSettings) -> LabelGraph:
@@ -153,7 +202,7 @@ def _graph(train: Manifest, settings: LabelSettings) -> LabelGraph:
         source = f"edges of {path}"
         return graph_of(weights, labels=labels, threshold=threshold, reweight=reweight, symmetric=both, source=source)
     if settings.graph == "published":
-        counts, totals = read_published(path, labels, order=LabelSpace(PUBLISHED_ORDER))
+        counts, totals = read_published_counts(path, labels)
         source = f"published counts of {path}"
         return label_graph(
             counts, totals, labels=labels, threshold=threshold, reweight=reweight, symmetric=both, source=source
@@ -165,7 +214,7 @@ def _graph(train: Manifest, settings: LabelSettings) -> LabelGraph:
         reweight=reweight,
         smoothing=settings.smoothing,
         symmetric=both,
-        source=f"counted on {len(train):,} training pictures",
+        source=f"counted on {len(train):,} training images",
     )
 
 
@@ -180,40 +229,40 @@ def split_targets(manifest: Manifest, policy: DifficultPolicy) -> Targets:
 def _hold_out(train: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
     """A seeded part of the training split for validation, with its share of every label."""
     kept, held = split_manifest(train, {"kept": 1 - fraction, "held out": fraction}, seed=seed).values()
-    logger.info("no validation split is set: %d of %d training pictures are held out", len(held), len(train))
+    logger.info("no validation split is set: %d of %d training images are held out", len(held), len(train))
     return replace(kept, split=f"{train.split} (kept)"), replace(held, split=f"{train.split} (held out)")
 
 
 def _of_known_labels(train: Manifest) -> Manifest:
-    """The pictures of which some label is known."""
+    """The images with a known label."""
     records = tuple(record for record in train.records if len(record.unknown) < len(train.labels))
     if not records:
-        raise DataError("no label of any training picture is known", train.source, "fill in cells: 1, 0 or names")
+        raise DataError("no label of any training image is known", train.source, "fill in cells: 1, 0 or names")
     dropped = len(train) - len(records)
     if not dropped:
         return train
-    logger.info("%s of %s training pictures are left out: no label of them is known", f"{dropped:,}", f"{len(train):,}")
-    return replace(train, records=records, source=f"{train.source}, pictures of no known label left out ({dropped:,})")
+    logger.info("%s of %s training images are left out: they have no known label", f"{dropped:,}", f"{len(train):,}")
+    source = f"{train.source}, images without a known label left out ({dropped:,})"
+    return replace(train, records=records, source=source)
 
 
-def tell_unknown(which: str, part: Manifest) -> None:
-    """Log how many entries of a split are unknown, and the labels that this leaves without one of the two kinds."""
-    unknown = part.unknown_entries
-    if not unknown:
-        return
-    codes = part.codes()
-    told = "%s split: %s of %s entries (pictures x labels) are unknown, %.1f %%: masked in loss, graph and metrics"
-    logger.info(told, which, f"{unknown:,}", f"{codes.size:,}", 100 * unknown / codes.size)
-    for code, what in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
+def log_unknown(which: str, part: Manifest) -> None:
+    """Log how many entries of a split are unknown, and the labels without a known positive or negative."""
+    unknown, codes = part.unknown_entries, part.codes()
+    if unknown:
+        message = "%s split: %s of %s entries (images x labels) are unknown, %.1f %%: masked in loss, graph and metrics"
+        logger.info(message, which, f"{unknown:,}", f"{codes.size:,}", 100 * unknown / codes.size)
+    for code, kind in ((POSITIVE, "positive"), (NEGATIVE, "negative")):
         there = (codes == code).any(axis=0).tolist()
         if lacking := [name for name, found in zip(part.labels, there, strict=True) if not found]:
-            logger.warning("%s split: no known %s for %s", which, what, ", ".join(lacking))
+            more = f" and {len(lacking) - SHOWN:,} more" if len(lacking) > SHOWN else ""
+            logger.warning("%s split: no known %s for %s%s", which, kind, ", ".join(lacking[:SHOWN]), more)
 
 
-def _must_judge(val: Manifest, policy: DifficultPolicy) -> None:
-    """Without a label of both kinds, every model would get the same mAP, or none."""
+def _require_both_kinds(val: Manifest, policy: DifficultPolicy) -> None:
+    """Without a label that has positives and negatives, every model would get the same mAP, or none."""
     target = split_targets(val, policy).ap
     if not ((target == 1).any(axis=0) & (target == 0).any(axis=0)).any():
-        told = "no label has both a known positive and a known negative in the validation split"
-        hint = "name other pictures with --data.val; --data.val none trains without any and keeps the last epoch"
-        raise DataError(told, val.source, hint)
+        message = "no label has both a known positive and a known negative in the validation split"
+        hint = "name other images with --data.val; --data.val none trains without any and keeps the last epoch"
+        raise DataError(message, val.source, hint)

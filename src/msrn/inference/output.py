@@ -1,4 +1,4 @@
-"""How are predictions written? One row each, as they come."""
+"""Write predictions as a table, CSV or JSON lines, one row each, as they come."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_predictions(
     predictions: Iterable[Prediction],
     out: TextIO,
     *,
-    form: Literal["table", "json", "csv"],
+    style: Literal["table", "json", "csv"],
     labels: LabelSpace,
     top: int | None = None,
 ) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def write_predictions(
     Args:
         predictions: in the order of the rows.
         out: text stream.
-        form: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
+        style: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
             ``csv``: image, labels joined by ``|``, one probability column per label, error; ``table``: for people.
         labels: columns of ``csv``.
         top: the best labels, this many, in ``json`` and ``table``; None: all, or in ``table`` those over threshold.
@@ -42,15 +42,15 @@ def write_predictions(
         raise ConfigError(f"expected top to be at least 1, got {top}", "top")
     done = broken = 0
     writer = csv.writer(out, lineterminator="\n")
-    if form == "csv":
+    if style == "csv":
         writer.writerow(["image", "labels", *labels.names, "error"])
     for prediction in predictions:
         done += 1
         broken += prediction.error is not None
-        if form == "csv":
+        if style == "csv":
             writer.writerow(_csv_row(prediction, labels))
         else:
-            print(_json_line(prediction, top) if form == "json" else _table_line(prediction, top), file=out)
+            print(_json_line(prediction, top) if style == "json" else _table_line(prediction, top), file=out)
         out.flush()
     return done, broken
 
@@ -77,12 +77,12 @@ def _table_line(prediction: Prediction, top: int | None) -> str:
         return f"{source}  ! {prediction.error}"
     given = set(prediction.labels)
     shown = prediction.ranked[:top] if top else [pair for pair in prediction.ranked if pair[0] in given]
-    tags = [f"{name} {value:.2f}{'' if name in given else ' (below threshold)'}" for name, value in shown]
-    return f"{source}  {', '.join(tags) or '-'}"
+    shown_labels = [f"{name} {value:.2f}{'' if name in given else ' (below threshold)'}" for name, value in shown]
+    return f"{source}  {', '.join(shown_labels) or '-'}"
 
 
 def _is_no_text(name: str) -> bool:
-    """Whether a file's name holds bytes that are no UTF-8; Python keeps them as lone surrogates."""
+    """Whether a file's name holds bytes that are not UTF-8; Python keeps them as lone surrogates."""
     return any("\ud800" <= character <= "\udfff" for character in name)
 
 

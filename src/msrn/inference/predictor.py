@@ -1,43 +1,50 @@
-"""Which labels does a picture carry? A bundle, and pictures in whatever form they come."""
+"""The predictor: a bundle, and images in whatever form they come."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from msrn.bundle.files import Bundle, read_bundle
-from msrn.data.archives.containers import is_container, pictures_inside
-from msrn.data.transforms import eval_transform, open_image
+from msrn.bundle.metadata import Metadata
+from msrn.bundle.read import Bundle, read_bundle
+from msrn.data.archives.members import images_in_archive
+from msrn.data.archives.names import is_archive
+from msrn.data.decode import open_image
+from msrn.data.image_files import image_files
+from msrn.data.transforms import eval_transform
 from msrn.errors import ConfigError, DataError
 from msrn.inference.autotune import Optimization, optimize
 from msrn.labels.space import LabelSpace
-from msrn.models.heads.msrn import MSRN
+from msrn.models.fuse import with_tensors
 
-__all__ = ["IMAGE_SUFFIXES", "Picture", "Prediction", "Predictor", "pictures_in"]
+__all__ = ["ImageSource", "Prediction", "Predictor"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
-Picture = str | Path | bytes | Image.Image | np.ndarray
+# A forked process has none of the threads that torch's pool counts on, and would wait for them for ever.
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a picture shows.
+    """The labels of one image.
 
     ``ranked`` holds every label with its probability, best first; ``labels`` those whose probability is above their
-    threshold, in the same order. A picture that cannot be read has ``error`` set instead.
+    threshold, in the same order. An image that cannot be read has ``error`` set instead.
     """
 
     source: str
@@ -51,17 +58,15 @@ class Prediction:
 
 
 class Predictor:
-    """A bundle, ready for use.
+    """A bundle, ready for use. The bundle itself is not changed.
 
     Args:
         bundle: as ``read_bundle`` gives it.
         device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
         threshold: one probability for all labels; None: the bundle's, tuned per label on validation data.
-        optimize: choose the fastest form of the network by running all of them on the first batch that comes (or the
-            first picture). On random input before that, neither the time nor the probabilities would be those of use.
-            It takes the time of up to 250 pictures, once; the bounds of ``inference.autotune`` are kept.
-        few: a handful of pictures will come, in a process that then ends. The fused kernel, whose loading takes half a
-            second and saves it on some ten pictures, is left out; probabilities change by a rounding, 1e-6 at most.
+        optimize: choose the fastest variant of the network by running all of them on the first batch that comes (or
+            the first image). It takes the time of up to 250 images, once, and keeps the bounds of
+            ``inference.autotune``.
 
     Example:
         >>> predictor = Predictor.load("runs/voc/bundle")           # doctest: +SKIP
@@ -70,16 +75,10 @@ class Predictor:
     """
 
     optimization: Optimization | None = None
-    """What ``optimize`` has measured and chosen, once a picture has come."""
+    """What ``optimize`` has measured and chosen, once an image has come."""
 
     def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        device: str = "auto",
-        threshold: float | None = None,
-        optimize: bool = False,
-        few: bool = False,
+        self, bundle: Bundle, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"expected a threshold between 0 and 1, got {threshold}", "threshold")
@@ -90,60 +89,60 @@ class Predictor:
         )
         self.labels: LabelSpace = bundle.labels
         self.thresholds = np.asarray(bundle.thresholds if threshold is None else [threshold] * len(bundle.labels))
-        self.facts = bundle.facts
-        if few and isinstance(bundle.model, MSRN):
-            bundle.model.attention = "chunked"
-        self._model: nn.Module = bundle.model.to(self.device).to(memory_format=torch.channels_last)
-        self._undecided = bundle.model if optimize else None
+        self.metadata: Metadata = bundle.metadata
+        model = with_tensors(bundle.model, lambda _, tensor: _placed(tensor, self.device)).eval()
+        self._model: nn.Module = model
+        self._undecided = model if optimize else None
         self._deciding = Lock()
         self._transform = eval_transform(bundle.preprocessing)
-        self._least_side = bundle.preprocessing.least_side
+        self._min_side = bundle.preprocessing.min_side
 
     @classmethod
     def load(
-        cls,
-        folder: str | Path,
-        *,
-        device: str = "auto",
-        threshold: float | None = None,
-        optimize: bool = False,
-        few: bool = False,
+        cls, folder: str | Path, *, device: str = "auto", threshold: float | None = None, optimize: bool = False
     ) -> Predictor:
         """A predictor from a bundle's folder, or from a run folder that holds one.
 
         Raises:
             BundleError: as ``read_bundle``. ConfigError: as the class.
         """
-        return cls(read_bundle(folder), device=device, threshold=threshold, optimize=optimize, few=few)
+        return cls(read_bundle(folder), device=device, threshold=threshold, optimize=optimize)
 
-    def __call__(self, picture: Picture) -> Prediction:
-        """One picture: a path, encoded bytes, a PIL image, or an ``(H, W, 3)`` or ``(H, W)`` uint8 array.
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_deciding"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._deciding = Lock()
+
+    def __call__(self, image: ImageSource) -> Prediction:
+        """One image: a path, encoded bytes, a PIL image, or an ``(H, W, 3)`` or ``(H, W)`` uint8 array.
 
         Raises:
-            DataError: the picture cannot be read.
+            DataError: the image cannot be read.
         """
-        if isinstance(picture, str | Path) and (Path(picture).is_dir() or is_container(picture)):
-            told = f"expected one picture, got a {'folder' if Path(picture).is_dir() else 'file of many'}"
-            raise DataError(told, str(picture), "use predict, which gives one for each")
-        prediction = next(self.predict([picture]))
+        if isinstance(image, str | Path) and (Path(image).is_dir() or is_archive(image)):
+            kind = "folder" if Path(image).is_dir() else "file of many"
+            raise DataError(f"expected one image, got a {kind}", str(image), "use predict, which gives one for each")
+        prediction = next(self.predict([image]))
         if prediction.error:
             raise DataError(prediction.error, prediction.source)
         return prediction
 
     def predict(
-        self, pictures: Picture | Iterable[Picture], *, batch_size: int = 32, workers: int = 2
+        self, images: ImageSource | Iterable[ImageSource], *, batch_size: int = 32, workers: int = 2
     ) -> Iterator[Prediction]:
-        """Many pictures (or one), one prediction each, in order.
+        """Many images (or one), one prediction each, in order.
 
         Memory does not grow with their number: they are read a batch ahead, by ``workers`` threads. Folders, tar files
-        and parquet files are looked into. A picture that cannot be read gives a prediction with ``error``.
+        and parquet files are searched for images. An image that cannot be read gives a prediction with ``error``.
 
         Raises:
             ConfigError: ``batch_size`` is below 1. DataError: a tar or parquet file is damaged.
         """
         if batch_size < 1:
             raise ConfigError(f"expected a batch size of at least 1, got {batch_size}", "batch_size")
-        sources = _each([pictures] if isinstance(pictures, Picture) else pictures)
+        sources = _each([images] if isinstance(images, ImageSource) else images)
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
             while coming:
@@ -163,13 +162,13 @@ class Predictor:
         with self._deciding:  # two threads would disturb each other's measurements
             if self._undecided is not None:
                 self.optimization = optimize(self._undecided, images)
-                self._model, self._undecided = self.optimization.form, None
-                _log.info("%s", self.optimization)
+                self._model, self._undecided = self.optimization.variant, None
+                logger.info("%s", self.optimization)
 
-    def _read(self, picture: Picture) -> tuple[str, Tensor | str]:
-        name = str(picture) if isinstance(picture, str | Path) else "a picture in memory"
+    def _read(self, image: ImageSource) -> tuple[str, Tensor | str]:
+        name = str(image) if isinstance(image, str | Path) else "an image in memory"
         try:
-            return name, self._transform(open_image(_as_source(picture), least_side=self._least_side))
+            return name, self._transform(open_image(_as_source(image), min_side=self._min_side))
         except DataError as error:
             return name, error.message
 
@@ -189,33 +188,30 @@ class Predictor:
         )
 
 
-def pictures_in(folder: Path) -> Iterator[Path]:
-    """Picture files of a folder and its subfolders, in the order of their names; links to folders are not followed."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            yield from pictures_in(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
+def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device; convolution weights with channels last in memory."""
+    moved = tensor.to(device)
+    return moved.contiguous(memory_format=torch.channels_last) if moved.ndim == 4 else moved
 
 
-def _each(pictures: Iterable[Picture]) -> Iterator[Picture]:
-    for picture in pictures:
-        if isinstance(picture, str | Path) and Path(picture).is_dir():
-            yield from pictures_in(Path(picture))
-        elif isinstance(picture, str | Path) and is_container(picture) and Path(picture).is_file():
-            yield from pictures_inside(picture)
+def _each(images: Iterable[ImageSource]) -> Iterator[ImageSource]:
+    for image in images:
+        if isinstance(image, str | Path) and Path(image).is_dir():
+            yield from image_files(Path(image))
+        elif isinstance(image, str | Path) and is_archive(image) and Path(image).is_file():
+            yield from images_in_archive(image)
         else:
-            yield picture
+            yield image
 
 
-def _as_source(picture: Picture) -> str | Path | bytes | Image.Image:
-    if not isinstance(picture, np.ndarray):
-        return picture
-    grey_or_colour = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))
-    if picture.dtype != np.uint8 or not grey_or_colour:
+def _as_source(image: ImageSource) -> str | Path | bytes | Image.Image:
+    if not isinstance(image, np.ndarray):
+        return image
+    grey_or_rgb = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if image.dtype != np.uint8 or not grey_or_rgb:
         raise DataError(
-            f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), got {picture.dtype} {picture.shape}",
-            "a picture in memory",
+            f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), got {image.dtype} {image.shape}",
+            "an image in memory",
             "scale to 0..255 and put channels last",
         )
-    return Image.fromarray(picture)
+    return Image.fromarray(image)

@@ -1,8 +1,8 @@
-"""In which forms can a network run that say the same?
+"""Variants of a network that compute the same logits.
 
-As loaded; batch norms folded into the convolutions before them, with channels last or first in memory; the same with
-the part after the backbone, or all of it, in bfloat16 where the processor computes with that. ``torch.compile`` is left
-out: it needs a C++ compiler on the machine and minutes of its time.
+They are: the network as loaded; batch norms fused into the convolutions before them, with channels last or first in
+memory; the same with the head, or the whole network, in bfloat16 where the processor computes in it. ``torch.compile``
+is not among them: it needs a C++ compiler on the machine and takes minutes.
 """
 
 from __future__ import annotations
@@ -14,79 +14,82 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from msrn.models.classifier import ModelOutput, Tagger
-from msrn.models.fuse import fold_batch_norms, with_tensors
+from msrn.models.classifier import MultiLabelClassifier
+from msrn.models.fuse import fuse_batch_norms, with_tensors
+from msrn.models.heads.base import HeadOutput
 
-__all__ = ["Form", "computes_bfloat16", "forms"]
+__all__ = ["Variant", "computes_bfloat16", "variants"]
 
 _CAST_ONCE = (nn.Conv2d, Conv2dSame, nn.Linear)  # exactly these: all they do with their weights is multiply
 
 
-class Form(nn.Module):
-    """One way to compute a model: called as the model is, its logits are float32.
+class Variant(nn.Module):
+    """One way to compute a model. It is called as the model is; its logits are float32.
 
     In bfloat16 it runs under autocast, with the weights of convolutions and linear layers converted once and not in
-    every call. Label semantics stay in float32, and so does the layer that gives the logits: numbers of 8 bits would
-    put pictures on the same rank.
+    every call. Label semantics stay in float32, and so does the layer that gives the logits, or the whole head where no
+    single layer gives them: 8 significant bits would give many images the same score.
     """
 
-    def __init__(self, name: str, model: Tagger, *, layout: torch.memory_format, dtype: torch.dtype) -> None:
+    def __init__(
+        self, name: str, model: MultiLabelClassifier, *, layout: torch.memory_format, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.name = name
         self.model = model
         self.layout = layout
         self.dtype = dtype
 
-    def forward(self, image: Tensor) -> ModelOutput:
+    def forward(self, image: Tensor) -> HeadOutput:
         """As the model's; ``image`` in any memory layout."""
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.dtype is torch.bfloat16):
             logits, aux = self.model(image.contiguous(memory_format=self.layout))
-        return ModelOutput(logits.float(), aux)
+        return HeadOutput(logits.float(), aux)
 
 
-def forms(model: Tagger, image: Tensor) -> list[Form]:
-    """All forms to choose from, the network as loaded first. None shares more than unchanged tensors with the model.
+def variants(model: MultiLabelClassifier, image: Tensor) -> list[Variant]:
+    """All variants, the network as loaded first. They share only unchanged tensors with the model.
 
     Args:
-        model: in evaluation mode, on its device, in float32. It stays as it is.
-        image: ``(B, 3, S, S)`` on that device, to see one pass; one is enough, and its values do not matter.
+        model: in evaluation mode, on its device, in float32. It is not changed.
+        image: ``(B, 3, S, S)`` on that device, for a recorded pass; one image suffices, its values do not matter.
     """
     loaded = _converted(model, torch.channels_last)
-    loaded.fold()
+    loaded.precompute()
     last, first = torch.channels_last, torch.contiguous_format
-    folded, count = fold_batch_norms(loaded, image[:1].contiguous(memory_format=last))
-    folding = f"{count} batch norms folded, " if count else ""
-    found = [Form("as loaded", loaded, layout=last, dtype=torch.float32)]
+    fused, count = fuse_batch_norms(loaded, image[:1].contiguous(memory_format=last))
+    fusing = f"{count} batch norms fused, " if count else ""
+    found = [Variant("as loaded", loaded, layout=last, dtype=torch.float32)]
     if count:
-        found.append(Form(f"{folding}channels last", folded, layout=last, dtype=torch.float32))
-    found.append(Form(f"{folding}channels first", _converted(folded, first), layout=first, dtype=torch.float32))
+        found.append(Variant(f"{fusing}channels last", fused, layout=last, dtype=torch.float32))
+    found.append(Variant(f"{fusing}channels first", _converted(fused, first), layout=first, dtype=torch.float32))
     if computes_bfloat16(image.device):
-        output = _output_layer(folded, image[:1])
-        for words, outside in ((" after the backbone", [*output, "backbone"]), ("", output)):
-            cast = _cast(folded, outside)
+        output = _output_layer(fused, image[:1])
+        for where, outside in ((" after the backbone", [output, "backbone"]), ("", [output])):
+            cast = _cast(fused, outside)
             if any(parameter.dtype is torch.bfloat16 for parameter in cast.parameters()):
-                name = f"{folding}channels last, bfloat16{words}"
-                found.append(Form(name, cast, layout=last, dtype=torch.bfloat16))
+                name = f"{fusing}channels last, bfloat16{where}"
+                found.append(Variant(name, cast, layout=last, dtype=torch.bfloat16))
     return found
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 rather than converting; False where torch cannot tell."""
+    """Whether the device multiplies in bfloat16, not by converting to float32; False where torch does not report it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # The oldest torch that we allow does not have this function yet.
+    # The oldest torch that we support lacks this function.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _converted(model: Tagger, layout: torch.memory_format) -> Tagger:
+def _converted(model: MultiLabelClassifier, layout: torch.memory_format) -> MultiLabelClassifier:
     return with_tensors(
         model, lambda _, tensor: tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor
     )
 
 
-def _cast(model: Tagger, outside: Sequence[str]) -> Tagger:
-    """A copy for autocast: weights in bfloat16, but for the modules named, which run in float32."""
+def _cast(model: MultiLabelClassifier, outside: Sequence[str]) -> MultiLabelClassifier:
+    """A copy for autocast: weights in bfloat16, except in the modules named, which run in float32."""
     kept = {module for name in outside for module in model.get_submodule(name).modules()}
     cast = with_tensors(
         model,
@@ -103,15 +106,17 @@ class _OutsideAutocast(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, *inputs: Tensor) -> Any:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            return self.inner(*(tensor.float() for tensor in inputs))
+    def forward(self, *inputs: Tensor | Sequence[Tensor]) -> Any:
+        floats = [each.float() if isinstance(each, Tensor) else [one.float() for one in each] for each in inputs]
+        first = floats[0] if isinstance(floats[0], Tensor) else floats[0][0]
+        with torch.autocast(first.device.type, enabled=False):
+            return self.inner(*floats)
 
 
 @torch.inference_mode()
-def _output_layer(model: Tagger, image: Tensor) -> list[str]:
-    """Name of the module whose output, as it is, are the logits; none if they are made of several."""
-    outputs: list[tuple[str, Any]] = []  # in the order of their ends, so that the innermost comes first
+def _output_layer(model: MultiLabelClassifier, image: Tensor) -> str:
+    """Name of the module whose output is the logits; ``head`` where the head computes them from several outputs."""
+    outputs: list[tuple[str, Any]] = []  # in the order in which calls end, so that the innermost comes first
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: outputs.append((name, output)))
         for name, module in model.named_modules()
@@ -122,4 +127,4 @@ def _output_layer(model: Tagger, image: Tensor) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [name for name, output in outputs if output is logits][:1]
+    return next((name for name, output in outputs if output is logits), "head")

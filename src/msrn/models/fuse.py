@@ -1,9 +1,9 @@
-"""Which batch norms can the convolution before them absorb, and what does the network look like then?
+"""Fuse batch norms into the convolutions before them, for inference.
 
 In evaluation a batch norm is ``y = scale * x + shift`` per channel, and a convolution is linear, so the norm fits into
-the convolution's weights and bias. timm has hundreds of networks, each with its own forward function, so who feeds whom
-is not read from names: one forward pass is recorded by autograd, whose graph says which convolution made the input of
-a batch norm, and whether anything else reads it too.
+the convolution's weights and bias. timm has hundreds of networks, each with its own forward function, so the pairs are
+not read from names: autograd records one forward pass, and its graph shows which convolution made the input of a batch
+norm, and whether anything else reads it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from msrn.models.classifier import Tagger
+from msrn.models.classifier import MultiLabelClassifier
 
-__all__ = ["fold_batch_norms", "with_tensors"]
+__all__ = ["fuse_batch_norms", "with_tensors"]
 
 # Exact types: what is derived from them may change the weights before use (weight standardisation, parametrisation).
 _CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
@@ -30,33 +30,33 @@ _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def fold_batch_norms(model: Tagger, image: Tensor) -> tuple[Tagger, int]:
-    """A copy for inference with batch norms folded into the convolutions before them, and how many were.
+def fuse_batch_norms(model: MultiLabelClassifier, image: Tensor) -> tuple[MultiLabelClassifier, int]:
+    """A copy for inference with batch norms fused into the convolutions before them, and their number.
 
-    A norm is folded if its input is the output of a convolution that was called once and that nothing else reads, as
-    far as the logits depend on it. Activations that timm puts into the norm stay. The model itself stays as it is and
-    shares all tensors but the folded ones with the copy.
+    A norm is fused if its input is the output of a convolution that was called once and that nothing else reads, as
+    far as the logits depend on it. Activations that timm puts into the norm stay. The model is not changed; it shares
+    all tensors but the fused ones with the copy.
 
-    Nothing is proven for a network that does another computation for another picture: whoever folds compares the
-    logits of both, as ``inference.autotune`` does.
+    Nothing is proven for a network whose computation depends on the image: compare the logits of both, as
+    ``inference.autotune`` does.
 
     Args:
         model: in evaluation mode.
-        image: ``(B, 3, H, W)`` for the recorded pass, one is enough; values do not matter.
+        image: ``(B, 3, H, W)`` for the recorded pass, one image suffices; its values do not matter.
     """
     # Autograd, which records the pass, takes no tensors that were made under inference mode.
-    folded = with_tensors(model, lambda _, tensor: tensor.clone() if tensor.is_inference() else tensor)
-    pairs = _pairs(folded, image)
+    fused = with_tensors(model, lambda _, tensor: tensor.clone() if tensor.is_inference() else tensor)
+    pairs = _pairs(fused, image)
     remains = {norm: norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity() for norm in pairs}
     with torch.no_grad():
         for norm, convolution in pairs.items():
-            fused = fuse_conv_bn_eval(convolution, norm)
-            convolution.weight, convolution.bias = fused.weight, fused.bias
-    for parent in list(folded.modules()):
+            joined = fuse_conv_bn_eval(convolution, norm)
+            convolution.weight, convolution.bias = joined.weight, joined.bias
+    for parent in list(fused.modules()):
         for name, child in parent.named_children():
             if child in remains:
                 setattr(parent, name, remains[child])
-    return folded, len(pairs)
+    return fused, len(pairs)
 
 
 def with_tensors(model: Model, convert: Callable[[nn.Module, Tensor], Tensor]) -> Model:
@@ -75,7 +75,7 @@ def with_tensors(model: Model, convert: Callable[[nn.Module, Tensor], Tensor]) -
         return copy.deepcopy(model, memo)
 
 
-def _pairs(model: Tagger, image: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+def _pairs(model: MultiLabelClassifier, image: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     """The batch norms that alone read the output of a convolution, and that convolution."""
     made_by: dict[Any, nn.Conv2d] = {}  # a node of the graph, kept alive, to the convolution that it records
     read_by: dict[nn.BatchNorm2d, Any] = {}  # a batch norm to the node that made its input

@@ -1,6 +1,6 @@
-"""What do the labels mean, and which belong together? (MSRN, section 3.2: label and group semantics)
+"""Label and group semantics from label embeddings and the label graph (MSRN, section 3.2).
 
-Nothing here looks at a picture: it runs once per training step, and ``fold`` turns it into constants for inference.
+None of it depends on an image: it runs once per training step, and ``precompute`` turns it into constants.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from msrn.errors import ShapeError
 
-__all__ = ["FoldedSemantics", "GraphAttention", "LabelSemantics", "Semantics"]
+__all__ = ["GraphAttention", "LabelSemantics", "PrecomputedSemantics", "Semantics"]
 
 
 class Semantics(NamedTuple):
@@ -61,25 +61,25 @@ class GraphAttention(nn.Module):
 
 
 class LabelSemantics(nn.Module):
-    """Word vectors and the label graph to label semantics, group semantics and the assignment between them.
+    """Label embeddings and the label graph to label semantics, group semantics and the assignment between them.
 
     Args:
-        label_vectors: ``(L, E)`` word vectors of the label names, any width.
+        embeddings: ``(L, E)`` embeddings of the label names, any width.
         adjacency: ``(L, L)`` label graph; an entry above zero is an edge (its size does not matter here).
         width: D, width of the semantics.
         num_groups: G.
         hidden: widths of the linear layer and of the first graph layer; the published ones are (256, 300).
 
     Raises:
-        ShapeError: vectors and adjacency speak of different numbers of labels.
+        ShapeError: embeddings and adjacency are for different numbers of labels.
     """
 
-    label_vectors: Tensor
+    embeddings: Tensor
     adjacency: Tensor
 
     def __init__(
         self,
-        label_vectors: Tensor,
+        embeddings: Tensor,
         adjacency: Tensor,
         *,
         width: int,
@@ -87,26 +87,26 @@ class LabelSemantics(nn.Module):
         hidden: tuple[int, int] = (256, 300),
     ) -> None:
         super().__init__()
-        count = len(label_vectors)
-        if label_vectors.ndim != 2 or adjacency.shape != (count, count):
+        count = len(embeddings)
+        if embeddings.ndim != 2 or adjacency.shape != (count, count):
             raise ShapeError(
-                f"expected label vectors (L, E) and an adjacency (L, L), got {tuple(label_vectors.shape)} "
+                f"expected embeddings (L, E) and an adjacency (L, L), got {tuple(embeddings.shape)} "
                 f"and {tuple(adjacency.shape)}",
                 where="label semantics",
                 hint="build both from the same LabelSpace",
             )
-        self.register_buffer("label_vectors", label_vectors.detach().clone().float())
-        self.register_buffer("adjacency", adjacency.detach().clone().float())
-        self.embed = nn.Linear(label_vectors.shape[1], hidden[0])
+        self.register_buffer("embeddings", embeddings.detach().clone().float(), persistent=False)
+        self.register_buffer("adjacency", adjacency.detach().clone().float(), persistent=False)
+        self.embed = nn.Linear(embeddings.shape[1], hidden[0])
         self.label_layers = nn.ModuleList([GraphAttention(hidden[0], hidden[1]), GraphAttention(hidden[1], width)])
         self.group_layer = GraphAttention(width, width)
         self.assignment_layer = GraphAttention(width, num_groups)
 
     def forward(self) -> Semantics:
-        """The semantics under the present weights, in float32 whatever the autocast state."""
-        with torch.autocast(self.label_vectors.device.type, enabled=False):
+        """The semantics under the current weights, in float32 whatever the autocast state."""
+        with torch.autocast(self.embeddings.device.type, enabled=False):
             edges = self.adjacency > 0
-            labels = self.embed(self.label_vectors)  # (L, 256)
+            labels = self.embed(self.embeddings)  # (L, 256)
             for layer in self.label_layers:
                 labels = layer(labels, edges)  # (L, 300), (L, D)
             positive = labels.relu()
@@ -115,13 +115,13 @@ class LabelSemantics(nn.Module):
             return Semantics(labels, assignment.T @ members, assignment)
 
     @torch.no_grad()
-    def fold(self) -> FoldedSemantics:
-        """The present semantics as constants."""
-        return FoldedSemantics(self())
+    def precompute(self) -> PrecomputedSemantics:
+        """The current semantics as constants."""
+        return PrecomputedSemantics(self())
 
 
-class FoldedSemantics(nn.Module):
-    """Semantics that no longer change: what inference and export use in place of ``LabelSemantics``."""
+class PrecomputedSemantics(nn.Module):
+    """Constant semantics, which inference and export use in place of ``LabelSemantics``."""
 
     labels: Tensor
     groups: Tensor

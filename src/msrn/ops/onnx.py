@@ -1,7 +1,7 @@
-"""How does semantic attention run where there is no torch? In standard ONNX operators, one vector at a time.
+"""Semantic attention in standard ONNX operators, for runtimes without torch.
 
-The vectors ``(K, D)`` are scanned over: a step holds ``(B, N, D)`` numbers, as much as the features themselves, so a
-runtime never builds the ``(B, N, K, D)`` product. As everywhere, the largest exponent is known from the largest and the
+A scan runs over the vectors ``(K, D)``. Each step holds ``(B, N, D)`` numbers, as many as the features, so a runtime
+never builds the ``(B, N, K, D)`` product. As in the kernels, the largest exponent follows from the largest and the
 smallest feature of a channel, and one pass gives both sums.
 """
 
@@ -24,7 +24,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def _translated(features: Any, vectors: Any, form: str = "auto") -> tuple[Any]:
-    """The operator's first result; the other two are for a backward pass, which an exported network has not."""
+    """The operator's first result; the other two are for a backward pass, which an exported network does not have."""
     return (_semantic_attention(features, vectors),)
 
 

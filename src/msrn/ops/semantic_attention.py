@@ -1,23 +1,22 @@
-"""How does one semantic vector look at a feature map? (MSRN, section 3.3: semantic attention)
+"""Semantic attention: pool a feature map once per semantic vector (MSRN, section 3.3).
 
 For image b, semantic vector k and channel d the positions n are weighted by a softmax *per channel*:
 
     w[n] = softmax over n of ( x[b, n, d] * q[k, d] )          out[b, k, d] = sum over n of w[n] * x[b, n, d]
 
 so each channel looks where it agrees with the label. ``semantic_attention_reference`` is that definition in four
-lines; it builds a ``(B, N, K, D)`` product and is the oracle of everything else. ``semantic_attention`` is what models
-call: one node of a graph (``msrn::semantic_attention``), whatever computes it:
+lines; it builds a ``(B, N, K, D)`` product and is the oracle of all other forms. Models call ``semantic_attention``,
+one node of a graph (``msrn::semantic_attention``) whatever computes it:
 
 - ``numba``, in ``kernels.cpu``: fused, for float32, bfloat16 and float16 on a CPU;
 - ``triton``, in ``kernels.triton``: fused, for the same types on a GPU;
 - ``chunked``, in ``kernels.chunked``: torch's own operations in bounded memory, for float64 and wherever the others
   cannot be loaded.
 
-Each has the same two functions, and two facts carry all of them. The largest exponent is known beforehand
-(``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``. And the gradients
-come from the same sums, ``d out / d x[n] = w[n] (1 + q (x[n] - out))`` and ``d out / d q = sum w x^2 - out^2``, so that
-nothing of size N * K is ever saved. Under autocast nothing is cast: features and vectors come in the types they have,
-sums run in float32.
+Each of these modules has the same two functions, and all rely on two identities. The largest exponent is known
+beforehand (``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``. The
+gradients need the same sums, ``d out / d x[n] = w[n] (1 + q (x[n] - out))`` and ``d out / d q = sum w x^2 - out^2``, so
+nothing of size N * K is saved. Autocast casts neither features nor vectors; sums run in float32.
 """
 
 from __future__ import annotations
@@ -34,21 +33,20 @@ from torch.utils.flop_counter import register_flop_formula
 from msrn.errors import ShapeError
 from msrn.ops.kernels import chunked
 
-__all__ = ["FORMS", "Form", "semantic_attention", "semantic_attention_reference"]
+__all__ = ["Form", "semantic_attention", "semantic_attention_reference", "set_default_form"]
 
 _log = logging.getLogger(__name__)
 
 Form = Literal["auto", "reference", "chunked", "numba", "triton"]
-FORMS: tuple[Form, ...] = ("auto", "reference", "chunked", "numba", "triton")
 MODULES = {"numba": "msrn.ops.kernels.cpu", "triton": "msrn.ops.kernels.triton"}
 FUSED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Kernel(Protocol):
-    """What a module that computes the operator offers. Shapes as in ``semantic_attention``."""
+    """The two functions of a module that computes the operator. Shapes as in ``semantic_attention``."""
 
     def attention_forward(self, features: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``pooled (B, K, D)`` of the features' dtype and, for the way back, ``shift`` and ``total (B, D, K)``.
+        """``pooled (B, K, D)`` of the features' dtype and, for the backward pass, ``shift`` and ``total (B, D, K)``.
 
         With ``top`` the largest x (q >= 0) or the smallest: ``shift = out - top`` and ``total = sum exp(q (x - top))``,
         both in the dtype that sums run in.
@@ -62,27 +60,41 @@ class Kernel(Protocol):
         ...
 
 
-def semantic_attention(features: Tensor, vectors: Tensor, *, form: Form = "auto") -> Tensor:
-    """Pool image features once per semantic vector, each channel looking where it agrees with that vector.
+_default_form: Form = "auto"
+
+
+def set_default_form(form: Form) -> None:
+    """Set the form in which this process computes the operator wherever a call names none.
+
+    ``chunked`` suits a process that ends after a few images: it saves loading a fused kernel, half a second.
+    """
+    global _default_form
+    _default_form = form
+
+
+def semantic_attention(features: Tensor, vectors: Tensor, *, form: Form | None = None) -> Tensor:
+    """Pool image features once per semantic vector; each channel attends to the positions that agree with that vector.
 
     Args:
         features: ``(B, N, D)`` image features at N positions, any strides.
         vectors: ``(K, D)`` label and group semantics.
-        form: which implementation; ``auto`` takes the fastest that can run here, the others are for comparison.
+        form: the implementation. ``auto`` takes the fastest that runs here; the others are for comparison. None: the
+            default of the process (``set_default_form``), ``auto`` unless it was set.
 
     Returns:
-        ``(B, K, D)``, of the features' dtype; sums run in float32 (float64 for float64 features). A NaN shows in its
-        image and channel, and nowhere else.
+        ``(B, K, D)``, of the features' dtype; sums run in float32 (float64 for float64 features). A NaN affects its
+        image and channel only.
 
     Raises:
         ShapeError: the widths D differ, or an input has another number of dimensions, or N is zero.
-        TypeError: a fused form was asked for by name, and does not serve this dtype or device.
-        ImportError: a fused form was asked for by name, and cannot be loaded.
+        TypeError: a fused form was named that does not serve this dtype or device.
+        ImportError: a fused form was named that cannot be loaded.
 
     Example:
         >>> semantic_attention(torch.zeros(2, 49, 8), torch.ones(5, 8)).shape
         torch.Size([2, 5, 8])
     """
+    form = form or _default_form
     if form == "reference":
         return semantic_attention_reference(features, vectors)
     _check(features, vectors)
@@ -98,7 +110,7 @@ def semantic_attention_reference(features: Tensor, vectors: Tensor) -> Tensor:
     return (weights * features[:, :, None, :]).sum(dim=1)  # (B, K, D)
 
 
-# ---- one node for torch.compile, export and autograd, whoever computes it
+# ---- one node for torch.compile, export and autograd, whatever computes it
 
 
 @torch.library.custom_op("msrn::semantic_attention", mutates_args=())
@@ -161,7 +173,7 @@ def _backward_flops(_grad: Any, features: Any, vectors: Any, *_: Any, **__: Any)
 
 
 def _kernel(form: str, features: Tensor, vectors: Tensor) -> Kernel:
-    """The module that computes: the one asked for, or the fastest that can."""
+    """The module that computes: the one named, or for ``auto`` the fastest that runs."""
     if form == "chunked":
         return chunked
     device = features.device.type
@@ -178,13 +190,13 @@ def _kernel(form: str, features: Tensor, vectors: Tensor) -> Kernel:
 
 @functools.cache
 def _loaded(form: str) -> Kernel | None:
-    """A fused kernel, loaded (a second) or compiled (a few, once a machine) at first use; None if it cannot be."""
+    """A fused kernel; None if it cannot be loaded. Loading takes a second, compiling (once per machine) a few."""
     try:
         kernel: Kernel = importlib.import_module(MODULES[form])
-        if form == "triton":  # it compiles at the first launch, and may miss a compiler or know no such GPU
+        if form == "triton":  # compiles at its first launch; that fails without a compiler, or on an unknown GPU
             kernel.attention_forward(torch.zeros(1, 1, 1, device="cuda"), torch.zeros(1, 1, device="cuda"))
         return kernel
-    except Exception as error:  # numba refuses in many ways: absent, too old for numpy, an LLVM that does not load
+    except Exception as error:  # numba fails in many ways: absent, too old for numpy, an LLVM that does not load
         _log.warning("semantic attention runs in its chunked form, several times slower: no %s (%s)", form, error)
         return None
 

@@ -1,1 +1,1 @@
-"""What a model costs: parameters, FLOPs and memory."""
+"""The cost of a model: parameters, FLOPs and memory."""

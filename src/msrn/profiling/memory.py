@@ -1,7 +1,7 @@
-"""What does a computation take, hold and give back? A log of its tensors and operations, by part of the model.
+"""A log of the tensors and FLOPs of a computation, by part of the model.
 
-It is meant for torch's fake tensors, which have a shape and no content: then the log tells of any size, on any machine,
-and nothing is computed.
+It is meant for torch's fake tensors, which have a shape and no content: any size can be logged on any machine, because
+nothing is computed.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["BACKWARD", "BETWEEN", "Event", "Ledger", "part_name"]
 
 BETWEEN = "between the parts"
-"""Where the model itself computes, outside its children."""
+"""What the model or its head computes itself, outside their children."""
 BACKWARD = "backward"
-"""The backward pass is one part: its order follows autograd's graph, not the modules."""
+"""The whole backward pass is one part: its order follows autograd's graph, not the modules."""
 
 
 class Event(NamedTuple):
-    """Memory that is taken, or given back (``size`` below zero), bytes; and the part that took it."""
+    """Bytes that a part allocated, or that were freed (``size`` below zero)."""
 
     tensor: int
-    """Number of the storage; views of a tensor share it."""
+    """Number of the storage, which all views of a tensor share."""
     size: int
     part: str
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Logs all tensors made under ``logging`` until they are gone, and counts FLOPs as torch's own counter does.
+    """Log every tensor made under ``logging`` until it is freed, and count FLOPs as torch's own counter does.
 
-    A part is a child of the model; one of our operators, where the model itself calls it; ``BETWEEN``; or
-    ``BACKWARD``. Log the backward pass by itself: what follows the modules in the forward pass holds on to gradients.
+    A part is the backbone, a child of the head, one of our operators where the head itself calls it, ``BETWEEN`` or
+    ``BACKWARD``. Log the backward pass in a block of its own: torch's module tracker, which runs in the forward pass,
+    keeps references to gradients.
 
     Args:
         model: its parameters and buffers are not logged.
@@ -54,7 +55,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Log what happens inside."""
+        """Log the operations inside."""
         with self._counter, self:
             yield
 
@@ -69,32 +70,33 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
     def held(self) -> Counter[str]:
-        """Bytes that are held now, by the part that made them."""
+        """Bytes that are held now, by the part that allocated them."""
         held: Counter[str] = Counter()
         for event in self.events:
             held[event.part] += event.size
         return held
 
     def until_peak(self) -> list[Event]:
-        """The log up to the moment when most was held; its last event took it there."""
-        held, most, when = 0, 0, 0
+        """The log up to the peak of the bytes held; its last event is the allocation that reached it."""
+        held, peak, end = 0, 0, 0
         for number, event in enumerate(self.events, start=1):
             held += event.size
-            if held > most:
-                most, when = held, number
-        return self.events[:when]
+            if held > peak:
+                peak, end = held, number
+        return self.events[:end]
 
     def numbers(self, tensors: Iterable[Tensor]) -> set[int]:
-        """Under which numbers tensors that are alive stand in the log."""
+        """The numbers in the log of tensors that are alive."""
         return {self._alive[_key(tensor)] for tensor in tensors}
 
     def _part(self, func: Any) -> str:
-        follower = self._counter.mod_tracker  # which modules are at work: "MSRN", "MSRN.head", "MSRN.head.hidden"
-        if follower.is_bw:
+        tracker = self._counter.mod_tracker  # the modules that are running: "Model", "Model.head", "Model.head.output"
+        if tracker.is_bw:
             return BACKWARD
-        inside = [name.partition(".")[2] for name in follower.parents if "." in name]
+        inside = [name.partition(".")[2] for name in tracker.parents if "." in name]
+        parts = [name for name in inside if name != "head"]
         own = func.name().partition("::")[2] if func.namespace == "msrn" else ""
-        return part_name(inside[0] if inside else own)
+        return part_name(parts[0] if parts else own)
 
     def _take(self, tensor: Tensor, part: str) -> None:
         key = _key(tensor)
@@ -103,23 +105,24 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             event = Event(len(self.events), storage.nbytes(), part)
             self._alive[key] = event.tensor
             self.events.append(event)
-            weakref.finalize(storage, self._give_back, key, event)
+            weakref.finalize(storage, self._free, key, event)
 
-    def _give_back(self, key: int, event: Event) -> None:
+    def _free(self, key: int, event: Event) -> None:
         del self._alive[key]
         self.events.append(event._replace(size=-event.size))
 
 
 def part_name(inside: str) -> str:
-    """The part of a module or weight, given its name inside the model; words for people.
+    """The part that a module or weight belongs to, by its name inside the model.
 
     Example:
-        >>> part_name("tap_buffers.0.weight"), part_name("")
-        ('tap buffers', 'between the parts')
+        >>> part_name("head.extra_convs.0.weight"), part_name("backbone.body.conv1"), part_name("")
+        ('extra convs', 'backbone', 'between the parts')
     """
-    return inside.partition(".")[0].replace("_", " ") or BETWEEN
+    first, _, rest = inside.partition(".")
+    return (rest.partition(".")[0] if first == "head" else first).replace("_", " ") or BETWEEN
 
 
 def _key(tensor: Tensor) -> int:
-    """What all views of a tensor share, and nothing else that is alive."""
+    """The identity of a tensor's storage, which all of its views share."""
     return tensor.untyped_storage()._cdata

@@ -1,10 +1,10 @@
-"""What does a network cost, part by part, and what does a step with it need? Worked out without computing.
+"""Parameters, FLOPs and memory of a network, by part, without computing anything.
 
-The network is built without weights and run on torch's fake tensors, which have a shape and no content. So the numbers
-are those of what torch would do and hold, for any size, in seconds and in next to no memory.
+The network is built without weights and run on torch's fake tensors, which have a shape and no content. This counts
+what torch would compute and hold, for any size, in seconds and in little memory.
 
-Memory is that of tensors. What a library takes for itself while it works, such as the workspace of a convolution or of
-an optimiser's step, and the program around (some hundred MB, more with CUDA) come on top.
+Memory is that of tensors. Workspaces of libraries (of a convolution, of an optimizer step) and the program itself (a
+few hundred MB, more with CUDA) are not included.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from msrn import registry
 from msrn.config import Settings
-from msrn.engine.optim import freeze_backbone, hold_norms
-from msrn.losses.soft_margin import soft_margin
-from msrn.models import Tagger, build_model
+from msrn.models.classifier import MultiLabelClassifier, build_without_weights, memory_layout
+from msrn.models.heads.base import LabelInputs
 from msrn.profiling.memory import BETWEEN, Ledger, part_name
 
 __all__ = ["Part", "Use", "cost_of"]
@@ -29,7 +29,7 @@ MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the model. ``once`` is what a step costs however many images it has; the rest grows with them."""
+    """A part of the model. ``once`` is the cost of a step for any number of images; ``per_image`` is added for each."""
 
     name: str
     parameters: int
@@ -38,109 +38,108 @@ class Part:
     weight_bytes: int
     """Parameters and buffers."""
     flops_per_image: int
-    """Of the forward pass; a multiply-add counts as two, and only products (and our operators) are counted."""
+    """Of the forward pass. A multiply-add counts as two; only products and our operators are counted."""
     flops_once: int
     saved_bytes_per_image: int
-    """Tensors the part made that training holds until the backward pass; a tensor shared by parts is its maker's."""
+    """Tensors that the part made and that training holds until the backward pass, whichever part reads them."""
     saved_bytes_once: int
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one process needs for a number of images at a time; bytes, at the moment when most is held."""
+    """What one process needs for a number of images at a time. Memory is in bytes, at its peak."""
 
     name: str
     images: int
     flops: int
     """Of the forward pass or, in training, of forward and backward."""
     peak_in: str
-    """Which part takes most: one of the model's, or ``backward``."""
+    """The part that reaches the peak: one of the model's, or ``backward``."""
     weights: int
     activations: int
-    """Images and whatever is made from them and the weights."""
+    """Images, and what is computed from them and the weights."""
     gradients: int = 0
-    optimiser_state: int = 0
-    weight_average: int = 0
+    optimizer_state: int = 0
+    ema: int = 0
     memory: int = field(init=False)
-    """The sum of the five."""
+    """The sum of the five fields before."""
 
     def __post_init__(self) -> None:
-        held = self.weights + self.activations + self.gradients + self.optimiser_state + self.weight_average
+        held = self.weights + self.activations + self.gradients + self.optimizer_state + self.ema
         object.__setattr__(self, "memory", held)
 
 
-def cost_of(settings: Settings, *, num_labels: int, vector_width: int) -> tuple[tuple[Part, ...], tuple[Use, ...]]:
+def cost_of(settings: Settings, *, num_labels: int, embedding_width: int) -> tuple[tuple[Part, ...], tuple[Use, ...]]:
     """The model's parts in the order in which they run, and what prediction and training need.
 
-    Prediction: 1 image and ``data.eval_batch_size``, folded, in float32. Training: what one process has at a time of
-    ``data.batch_size``, with ``model.freeze``, ``run.precision`` and the optimiser's state.
+    Prediction: one image and ``data.eval_batch_size`` images, label semantics precomputed, in float32. Training: the
+    images of one process and micro-batch, with ``model.freeze``, ``run.precision`` and the optimizer's state.
 
     Args:
         settings: the whole tree.
         num_labels: L.
-        vector_width: E.
+        embedding_width: E.
 
     Raises:
-        ConfigError, ShapeError: as ``build_model`` and the model itself.
+        ConfigError, ShapeError: as ``create_model`` and the model itself.
     """
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    model = _build(settings, num_labels, vector_width, fake)
-    with fake:
+    model = _build(settings, num_labels, embedding_width, fake)
+    with fake, torch.enable_grad():  # whatever the caller's mode: a training step is looked at
         parts, training = _parts(model, settings), _training(model, settings)
         model.eval().requires_grad_(False)
-        model.fold()
+        model.precompute()
         counts = dict.fromkeys((1, settings.data.eval_batch_size))
         return parts, (*(_predicting(model, settings, count) for count in counts), training)
 
 
-def _build(settings: Settings, num_labels: int, vector_width: int, fake: FakeTensorMode) -> Tagger:
+def _build(settings: Settings, num_labels: int, embedding_width: int, fake: FakeTensorMode) -> MultiLabelClassifier:
     """The model as training has it, with fake tensors for weights.
 
-    Built on the meta device, where networks may read the few numbers they compute for themselves; then moved to a fake
-    CPU, where they can be run as they would be on a real one (autocast, for one, knows no meta device).
+    It is built on the meta device, where networks may read the few numbers that they compute for themselves, and then
+    moved to a fake CPU, where it runs as on a real one (autocast, for example, does not support the meta device).
     """
-    stripped = settings.model.model_copy(update={"weights": "none", "checkpoint": ""})
+    names = tuple(str(number) for number in range(num_labels))
     with torch.device("meta"):
-        vectors, adjacency = torch.empty(num_labels, vector_width), torch.empty(num_labels, num_labels)
-        model = build_model(
-            stripped, label_vectors=vectors, adjacency=adjacency, image_size=settings.data.image_size
-        ).to(memory_format=torch.channels_last)
+        labels = LabelInputs(names, torch.empty(num_labels, embedding_width), torch.empty(num_labels, num_labels))
+        model = build_without_weights(settings.model, labels, image_size=settings.data.image_size)
+        model = model.to(memory_format=memory_layout(model))
     with fake:
         model.to_empty(device="cpu")
-    freeze_backbone(model.backbone, settings.model.freeze)
+    model.backbone.freeze(settings.model.freeze)
     model.train()
-    hold_norms(model.backbone, everywhere=settings.model.freeze_norm)
+    model.backbone.hold_norms(everywhere=settings.model.freeze_norm)
     return model
 
 
-def _parts(model: Tagger, settings: Settings) -> tuple[Part, ...]:
-    """In the order in which they run. Two numbers of images tell what grows with them from what does not."""
-    counts = (2, 3)  # one image is a special case: strides of dimensions of size 1, batch norm over one value
+def _parts(model: MultiLabelClassifier, settings: Settings) -> tuple[Part, ...]:
+    """In the order in which they run. Two numbers of images separate the cost per image from the cost of a step."""
+    counts = (2, 3)  # not 1, a special case: strides of dimensions of size 1, batch norm over one value
     passes = []
     for count in counts:
         ledger = Ledger(model)
         with ledger.logging():
             images = _images(settings, count)
-            loss = _loss(model, settings, images)  # holds what the backward pass needs
+            loss = _loss(model, settings, images)  # keeps alive what the backward pass needs
         passes.append((ledger.flops, ledger.held()))
         del images, loss
     weights: dict[str, list[Tensor]] = {name: [] for name in passes[0][0]}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        weights.setdefault(part_name(name if "." in name else ""), []).append(tensor)
+        weights.setdefault(part_name(name if "." in name.removeprefix("head.") else ""), []).append(tensor)
     weights[BETWEEN] = weights.pop(BETWEEN, [])  # last
     parts = []
     for name, tensors in weights.items():
         parameters = [tensor for tensor in tensors if isinstance(tensor, nn.Parameter)]
         numbers = [_numel(parameters), _numel(filter(_is_free, parameters)), _bytes(tensors)]
-        for few, more in zip(*passes, strict=True):
-            per_image = more[name] - few[name]
-            numbers += [per_image, few[name] - counts[0] * per_image]
+        for fewer, more in zip(*passes, strict=True):
+            per_image = more[name] - fewer[name]
+            numbers += [per_image, fewer[name] - counts[0] * per_image]
         if any(numbers):
             parts.append(Part(name, *numbers))
     return tuple(parts)
 
 
-def _predicting(model: Tagger, settings: Settings, images: int) -> Use:
+def _predicting(model: MultiLabelClassifier, settings: Settings, images: int) -> Use:
     ledger = Ledger(model)
     with ledger.logging(), torch.no_grad():
         model(_images(settings, images))
@@ -155,12 +154,12 @@ def _predicting(model: Tagger, settings: Settings, images: int) -> Use:
     )
 
 
-def _training(model: Tagger, settings: Settings) -> Use:
+def _training(model: MultiLabelClassifier, settings: Settings) -> Use:
     """A step of one process, as ``engine.trainer`` takes it."""
     passes = settings.optim.accumulate
     count = settings.data.batch_size // (passes * settings.run.devices)
     ledger = Ledger(model)
-    for _ in range(min(2, passes)):  # the second finds gradients there, as all later ones do
+    for _ in range(min(2, passes)):  # the second one runs beside gradients, as all later ones do
         with ledger.logging():
             images = _images(settings, count)
             loss = _loss(model, settings, images)
@@ -170,7 +169,7 @@ def _training(model: Tagger, settings: Settings) -> Use:
     free = list(filter(_is_free, model.parameters()))
     gradients = ledger.numbers(parameter.grad for parameter in free if parameter.grad is not None)
     peak = ledger.until_peak()
-    state = 2 if settings.optim.name == "adamw" else int(settings.optim.momentum > 0)  # numbers kept for each weight
+    state = 2 if settings.optim.name == "adamw" else int(settings.optim.momentum > 0)  # numbers per weight
     use = Use(
         "train",
         count,
@@ -179,8 +178,8 @@ def _training(model: Tagger, settings: Settings) -> Use:
         weights=_bytes(_tensors(model)),
         activations=sum(event.size for event in peak if event.tensor not in gradients),
         gradients=sum(event.size for event in peak if event.tensor in gradients),
-        optimiser_state=state * _bytes(free),
-        weight_average=_bytes(_tensors(model)) if settings.optim.ema else 0,
+        optimizer_state=state * _bytes(free),
+        ema=_bytes(_tensors(model)) if settings.optim.ema else 0,
     )
     model.zero_grad()
     return use
@@ -191,12 +190,14 @@ def _images(settings: Settings, count: int) -> Tensor:
     return torch.empty((count, 3, side, side), memory_format=torch.channels_last)
 
 
-def _loss(model: Tagger, settings: Settings, images: Tensor) -> Tensor:
+def _loss(model: MultiLabelClassifier, settings: Settings, images: Tensor) -> Tensor:
     dtype = MIXED.get(settings.run.precision)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         output = model(images)
     target = torch.empty_like(output.logits, dtype=torch.float32)
-    return soft_margin(output.logits, target) + sum(output.aux.values())
+    loss = registry.load("loss", settings.loss.name)(settings.loss)(output.logits, target)
+    total: Tensor = loss + sum(output.aux_losses.values())
+    return total
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

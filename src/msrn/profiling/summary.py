@@ -1,4 +1,4 @@
-"""What does a model cost? `msrn summary`: parameters, FLOPs and memory by part, before or after there is a run."""
+"""The cost of a model by part, as a value, as text and as JSON, for ``msrn summary``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from safetensors import SafetensorError, safe_open
 
-from msrn.bundle.files import bundle_folder, read_facts
 from msrn.config import Settings
-from msrn.engine.setup import read_labels_and_train
-from msrn.errors import BundleError, ConfigError, DataError, LabelError, reason
-from msrn.labels.embeddings import vector_width
-from msrn.labels.space import LabelSpace
 from msrn.profiling.memory import BETWEEN
 from msrn.profiling.model_cost import Part, Use, cost_of
 
@@ -27,65 +20,52 @@ __all__ = ["Summary", "short_count", "summarize", "summary_json", "summary_text"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a model costs, by part and by use."""
+    """The cost of a model, by part and by use."""
 
-    model: str
     head: str
-    """Empty for a model that has no choice of heads."""
     backbone: str
     image_size: int
     labels: int
     precision: str
     """Of training; prediction is in float32."""
-    optimiser: str
+    optimizer: str
     parts: tuple[Part, ...]
     uses: tuple[Use, ...]
 
 
-def summarize(settings: Settings, *, bundle: str | Path | None = None, num_labels: int | None = None) -> Summary:
-    """What the model of a bundle, or of settings alone, costs to predict and to train with.
+def summarize(settings: Settings, *, num_labels: int, embedding_width: int) -> Summary:
+    """The cost of predicting and training with the model of the settings.
 
     Args:
-        settings: the whole tree. ``data.batch_size``, shared out as ``optim.accumulate`` and ``run.devices`` say, and
-            ``data.eval_batch_size`` are the numbers of images. No picture is read.
-        bundle: takes the number of labels and the width of their vectors from there.
-        num_labels: L, before any data is at hand; None: counts them in ``data.labels`` or in the training split.
+        settings: the whole tree. Images at a time are ``data.eval_batch_size`` and, in training, ``data.batch_size``
+            over ``optim.accumulate`` and ``run.devices``.
+        num_labels: L.
+        embedding_width: E; not used by heads without label embeddings.
 
     Raises:
-        ConfigError: the number of labels is not known, or is given for a bundle; or as ``build_model``.
-        BundleError, LabelError, DependencyError, ShapeError: as reading the bundle, the vectors and the model do.
+        ConfigError, ShapeError: as ``create_model`` and the model itself.
     """
-    if bundle is not None:
-        if num_labels is not None:
-            raise ConfigError("a bundle has its own labels", "--num_labels", "leave it out")
-        num_labels, width = _bundle_labels(bundle)
-    else:
-        num_labels = _label_count(settings) if num_labels is None else num_labels
-        if num_labels < 1:
-            raise ConfigError(f"expected at least one label, got {num_labels}", "--num_labels")
-        width = vector_width(settings.labels.vectors, num_labels)
-    parts, uses = cost_of(settings, num_labels=num_labels, vector_width=width)
+    parts, uses = cost_of(settings, num_labels=num_labels, embedding_width=embedding_width)
     return Summary(
-        model=settings.model.name,
-        head=settings.model.head if any(part.name == "head" for part in parts) else "",
+        head=settings.model.head.name,
         backbone=settings.model.backbone,
         image_size=settings.data.image_size,
         labels=num_labels,
         precision=settings.run.precision,
-        optimiser=settings.optim.name,
+        optimizer=settings.optim.name,
         parts=parts,
         uses=uses,
     )
 
 
 def summary_json(summary: Summary) -> str:
-    """One JSON object: the fields of ``Summary``, ``Part`` and ``Use``; memory in bytes."""
+    """One JSON object with the fields of ``Summary``, ``Part`` and ``Use``; memory in bytes."""
     return json.dumps(asdict(summary), indent=1, ensure_ascii=False)
 
 
 def summary_text(summary: Summary) -> str:
     """Two tables: by part, and by use."""
-    by_part = _table("part", "parameters", "trainable", "weights", "FLOPs an image", "kept for backward, an image")
+    by_part = _table("part", "parameters", "trainable", "weights", "FLOPs per image", "kept for backward, per image")
     columns = [value for value in asdict(summary.parts[0]) if value != "name"]
     total = Part("all", **{name: sum(getattr(part, name) for part in summary.parts) for name in columns})
     for part in (*summary.parts, total):
@@ -98,11 +78,11 @@ def summary_text(summary: Summary) -> str:
             _with_once(part.saved_bytes_per_image, part.saved_bytes_once, _size),
         )
     images = [f"{use.name}, {use.images} image{'s' * (use.images > 1)}" for use in summary.uses]
-    by_use = _table("at most", *images)
+    by_use = _table("peak", *images)
     rows = {
         "weights": [_size(use.weights) for use in summary.uses],
-        f"state of {summary.optimiser}": [_size(use.optimiser_state) for use in summary.uses],
-        "weight average": [_size(use.weight_average) for use in summary.uses],
+        f"state of {summary.optimizer}": [_size(use.optimizer_state) for use in summary.uses],
+        "EMA": [_size(use.ema) for use in summary.uses],
         "gradients": [_size(use.gradients) for use in summary.uses],
         "activations": [_size(use.activations) for use in summary.uses],
         "memory": [_size(use.memory) for use in summary.uses],
@@ -111,14 +91,13 @@ def summary_text(summary: Summary) -> str:
     }
     for name, values in rows.items():
         by_use.add_row(name, *values)
-    head = f", head {summary.head}" if summary.head else ""
-    title = f"{summary.model}{head}, on {summary.backbone}: {summary.labels} labels, images of {summary.image_size} px"
+    title = f"head {summary.head} on {summary.backbone}: {summary.labels} labels, images of {summary.image_size} px"
     notes = (
-        "FLOPs of products (convolutions, linear layers, attention); a multiply-add counts as two. once: whatever the "
-        "number of images;\nfor the label side, nothing once a bundle is loaded. "
-        f"{BETWEEN}: images, pooling, joining, loss.\n"
-        f"Memory is that of tensors, in one process; training in {summary.precision}. Workspace of libraries and the "
-        "program itself come on top."
+        "FLOPs are those of products (convolutions, linear layers, attention); a multiply-add counts as two.\n"
+        "once: per step, whatever the number of images. A loaded bundle does not compute label semantics.\n"
+        f"{BETWEEN}: images, pooling, concatenation, loss.\n"
+        f"Memory is that of tensors, in one process; training in {summary.precision}. "
+        "Workspaces of libraries and the program are not included."
     )
     return "\n\n".join([title, _drawn(by_part), _drawn(by_use), notes])
 
@@ -131,34 +110,6 @@ def short_count(number: int) -> str:
         ('264 M', '20', '-')
     """
     return _scaled(number, 1000, ("", " k", " M", " G", " T", " P"))
-
-
-# ---- how many labels, and how wide their vectors
-
-
-def _label_count(settings: Settings) -> int:
-    try:
-        if settings.data.labels:
-            return len(LabelSpace.read(Path(settings.data.labels)))
-        return len(read_labels_and_train(settings).labels)
-    except (ConfigError, DataError, LabelError) as error:
-        raise ConfigError(
-            f"the number of labels is not known: {error.message}",
-            error.where,
-            "pass --num_labels N (VOC has 20, COCO 80), or name the data with --data.*",
-        ) from error
-
-
-def _bundle_labels(bundle: str | Path) -> tuple[int, int]:
-    """L, and E as the bundle's weights have it (1 where a model reads no vectors)."""
-    labels, path = read_facts(bundle)["labels"], bundle_folder(bundle) / "model.safetensors"
-    name = "semantics.label_vectors"
-    try:
-        with safe_open(path, "pt") as weights:
-            return len(labels), weights.get_slice(name).get_shape()[1] if name in list(weights.keys()) else 1
-    except (OSError, SafetensorError) as error:
-        hint = "copy the whole folder again"
-        raise BundleError(f"cannot read the weights: {reason(error)}", str(path), hint) from error
 
 
 # ---- text

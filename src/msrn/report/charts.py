@@ -1,6 +1,6 @@
-"""Where does each mark of the page's figures stand? Numbers in the units of their SVG; colours and text are the page's.
+"""Geometry of the charts of the data page, in the units of their SVG. The template adds colours and text.
 
-Every function returns plain dictionaries and lists for ``show.html``.
+The label graph is not here: ``visualize.label_graph`` draws it, for pages and files alike.
 """
 
 from __future__ import annotations
@@ -8,45 +8,60 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from msrn.data.manifest import Manifest
-from msrn.labels.space import LabelSpace
 
-__all__ = ["graph_figure", "heat_figure", "labels_per_picture", "seriate", "size_figure"]
-
-Figure = dict[str, Any]
+__all__ = ["HeatMap", "Histogram", "SizePlot", "heat_map", "labels_per_image", "seriate", "size_plot"]
 
 
-def seriate(similarity: np.ndarray) -> list[int]:
-    """An order of ``(L, L)`` symmetric similarities that puts like beside like: by the Fiedler vector."""
-    size = len(similarity)
-    if size < 3:
-        return list(range(size))
-    near = similarity + 1e-3  # ties what nothing ties
-    np.fill_diagonal(near, 0)
-    _, vectors = np.linalg.eigh(np.diag(near.sum(1)) - near)
-    return list(np.argsort(vectors[:, 1], kind="stable").tolist())
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """A cell in column x and row y, with its share in [0, 1], the share in per cent as text, and a tooltip."""
+
+    x: int
+    y: int
+    share: float
+    text: str
+    tooltip: str
 
 
-def heat_figure(
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Cells of ``P(column | row)``: names in order; side of a cell, margin for the names and size of the whole map."""
+
+    names: tuple[str, ...]
+    cells: tuple[HeatCell, ...]
+    side: int
+    margin: float
+
+    @property
+    def size(self) -> float:
+        """Width and height of the map."""
+        return self.margin + self.side * len(self.names) + 4
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the cells are large enough for a number."""
+        return self.side >= 30
+
+
+def heat_map(
     names: Sequence[str], counts: np.ndarray, totals: np.ndarray, shares: np.ndarray, columns: Sequence[int]
-) -> Figure:
-    """Cells of ``P(column | row)`` for some labels, like beside like.
+) -> HeatMap:
+    """Cells of ``P(column | row)`` for some labels, related ones side by side.
 
     Args:
         names: of ``columns``.
-        counts: ``(L, L)`` pictures with both labels.
-        totals: ``(L,)`` pictures with the label.
+        counts: ``(L, L)`` images with both labels.
+        totals: ``(L,)`` images with the label.
         shares: ``(L, L)`` conditional probabilities.
         columns: labels to draw.
     """
     part = shares[np.ix_(columns, columns)]
     order = seriate((part + part.T) / 2)
-    side = 44 if len(order) <= 8 else 30 if len(order) <= 14 else 22 if len(order) <= 24 else 15
-    margin = _text_width([names[place] for place in order], 12)
     cells = []
     for y, row in enumerate(order):
         for x, column in enumerate(order):
@@ -54,99 +69,52 @@ def heat_figure(
             if row == column or not share:
                 continue
             i, j = columns[row], columns[column]
-            told = f"{names[row]} → {names[column]}: {100 * share:.0f} % ({counts[i, j]:,} of {totals[i]:,})"
-            cells.append({"x": x, "y": y, "share": round(share, 3), "told": told, "text": f"{100 * share:.0f}"})
-    return {
-        "names": [names[place] for place in order],
-        "cells": cells,
-        "side": side,
-        "margin": margin,
-        "size": margin + side * len(order) + 4,
-        "numbers": side >= 30,
-    }
+            tooltip = f"{names[row]} → {names[column]}: {100 * share:.0f} % ({counts[i, j]:,} of {totals[i]:,})"
+            cells.append(HeatCell(x, y, round(share, 3), f"{100 * share:.0f}", tooltip))
+    ordered = tuple(names[place] for place in order)
+    side = 44 if len(order) <= 8 else 30 if len(order) <= 14 else 22 if len(order) <= 24 else 15
+    return HeatMap(ordered, tuple(cells), side, _text_width(ordered, 12))
 
 
-def graph_figure(
-    names: LabelSpace,
-    counts: np.ndarray,
-    totals: np.ndarray,
-    shares: np.ndarray,
-    edges: np.ndarray,
-    nodes: Sequence[int],
-) -> Figure:
-    """Labels on a circle, like beside like, and an arrow for every edge, bent towards the middle.
-
-    Args:
-        names: all labels.
-        counts: ``(L, L)`` pictures with both labels.
-        totals: ``(L,)`` pictures with the label.
-        shares: ``(L, L)`` conditional probabilities.
-        edges: ``(L, L)`` zeros and ones, from row to column.
-        nodes: labels to draw.
-    """
-    part = shares[np.ix_(nodes, nodes)]
-    order = [nodes[place] for place in seriate((part + part.T) / 2)]
-    radius = max(150.0, 18.0 * len(order) / math.tau)
-    margin = _text_width([names[column] for column in order], 12) + 18
-    centre = radius + margin
-    largest = max(1, max((int(totals[column]) for column in order), default=1))
-    places: dict[int, tuple[float, float, float]] = {}
-    marks = []
-    for number, column in enumerate(order):
-        angle = math.tau * number / max(1, len(order)) - math.pi / 2
-        x, y = centre + radius * math.cos(angle), centre + radius * math.sin(angle)
-        size = 3 + 8 * math.sqrt(int(totals[column]) / largest)
-        places[column] = (x, y, size)
-        degrees = math.degrees(angle)
-        left = math.cos(angle) < -1e-9
-        reach = radius + size + 6
-        marks.append(
-            {
-                "name": names[column],
-                "x": round(x, 1),
-                "y": round(y, 1),
-                "size": round(size, 1),
-                "text_x": round(centre + reach * math.cos(angle), 1),
-                "text_y": round(centre + reach * math.sin(angle), 1),
-                "turn": round(degrees + 180 if left else degrees, 1),
-                "left": left,
-                "alone": not edges[column].any() and not edges[:, column].any(),
-                "told": f"{names[column]}: {int(totals[column]):,} pictures",
-            }
-        )
-    lines = []
-    for i in order:
-        for j in order:
-            if edges[i, j] and not (edges[j, i] and i > j):
-                both = bool(edges[j, i])
-                told = f"{names[i]} → {names[j]}: {100 * shares[i, j]:.0f} % ({counts[i, j]:,} of {totals[i]:,})"
-                told += f"; back: {100 * shares[j, i]:.0f} % of {totals[j]:,}" if both else ""
-                strength = round(float(max(shares[i, j], shares[j, i] if both else 0)), 3)
-                path = _bend(places[i], places[j], centre, both=both)
-                lines.append({"path": path, "both": both, "told": told, "share": strength})
-    return {"size": round(2 * centre, 1), "nodes": marks, "edges": lines, "shown": len(order)}
+def seriate(similarity: np.ndarray) -> list[int]:
+    """An order of ``(L, L)`` symmetric similarities that puts similar ones side by side: by the Fiedler vector."""
+    size = len(similarity)
+    if size < 3:
+        return list(range(size))
+    near = similarity + 1e-3  # the constant connects all
+    np.fill_diagonal(near, 0)
+    _, vectors = np.linalg.eigh(np.diag(near.sum(1)) - near)
+    return list(np.argsort(vectors[:, 1], kind="stable").tolist())
 
 
-def _bend(one: tuple[float, float, float], other: tuple[float, float, float], centre: float, *, both: bool) -> str:
-    """A curve between the rims of two nodes, with room for arrow heads."""
-    bend = 0.45
-    mid = np.array([(one[0] + other[0]) / 2, (one[1] + other[1]) / 2])
-    control = mid + bend * (np.array([centre, centre]) - mid)
-    start, end = (_rim(node, control, gap) for node, gap in ((one, 5 if both else 1), (other, 5)))
-    points = (start, control, end)
-    (a, b), (c, d), (e, f) = (point.round(1).tolist() for point in points)
-    return f"M{a} {b}Q{c} {d} {e} {f}"
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a split: the number of its colour, its count, the share in per cent, and its height in per cent."""
+
+    split: str
+    number: int
+    count: int
+    share: float
+    height: float
 
 
-def _rim(node: tuple[float, float, float], towards: np.ndarray, gap: float) -> np.ndarray:
-    x, y, size = node
-    way = towards - np.array([x, y])
-    rim: np.ndarray = np.array([x, y]) + way / max(1e-9, float(np.hypot(*way))) * (size + gap)
-    return rim
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The bars of all splits for one number of labels."""
+
+    name: str
+    bars: tuple[Bar, ...]
 
 
-def labels_per_picture(splits: Sequence[Manifest], *, most: int = 12) -> Figure:
-    """Share of each split's pictures that have 0, 1, 2, ... labels; ``most`` and more share the last bar."""
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Bins in order."""
+
+    bins: tuple[Bin, ...]
+
+
+def labels_per_image(splits: Sequence[Manifest], *, most: int = 12) -> Histogram:
+    """Share of the images of each split that have 0, 1, 2, ... labels; the last bin holds ``most`` and more."""
     numbers = [Counter(min(most, len(r.positives) + len(r.difficult)) for r in split.records) for split in splits]
     high = max(max(found) for found in numbers)
     shares = [
@@ -155,58 +123,81 @@ def labels_per_picture(splits: Sequence[Manifest], *, most: int = 12) -> Figure:
     top = max(max(row) for row in shares)
     bins = []
     for k in range(high + 1):
-        bars = [
-            {
-                "split": split.split,
-                "number": number % 4,
-                "count": numbers[number][k],
-                "share": round(shares[number][k], 1),
-                "height": round(100 * shares[number][k] / top, 2),
-            }
-            for number, split in enumerate(splits)
-        ]
-        bins.append({"name": f"{k}+" if k == most else str(k), "bars": bars})
-    return {"bins": bins, "top": round(top, 1)}
+        bars = (
+            Bar(split.split, n % 4, numbers[n][k], round(shares[n][k], 1), round(100 * shares[n][k] / top, 2))
+            for n, split in enumerate(splits)
+        )
+        bins.append(Bin(f"{k}+" if k == most else str(k), tuple(bars)))
+    return Histogram(tuple(bins))
 
 
-def size_figure(sizes: Sequence[tuple[int, int]], *, side: float = 300) -> Figure:
-    """Pictures by width and height: one disc per place of a 60 by 60 grid, its area by their number.
+@dataclass(frozen=True, slots=True)
+class Disc:
+    """A disc with its centre, radius and tooltip."""
+
+    x: float
+    y: float
+    radius: float
+    tooltip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark of both axes, at a distance from the origin."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizePlot:
+    """Images by width and height.
+
+    Fields: discs; ticks; side of the plot; most_frequent, width, height and number of images of the most frequent size;
+    sizes, how many different ones there are; median width and height.
+    """
+
+    discs: tuple[Disc, ...]
+    ticks: tuple[Tick, ...]
+    side: float
+    most_frequent: tuple[int, int, int] = (0, 0, 0)
+    sizes: int = 0
+    median: tuple[int, int] = (0, 0)
+
+
+GRID = 60
+"""Places of the size plot in each direction."""
+
+
+def size_plot(sizes: Sequence[tuple[int, int]], *, side: float = 300) -> SizePlot:
+    """One disc per occupied place of a grid of widths and heights; its area shows the number of images.
 
     Args:
         sizes: width and height in pixels.
         side: of the plot, in its own units.
     """
     if not sizes:
-        return {"discs": [], "ticks": [], "side": side, "most": (0, 0, 0), "kinds": 0, "median": (0, 0)}
-    values = np.array(sizes, np.float64)
+        return SizePlot((), (), side)
+    values = np.array(sizes, np.float64)  # (n, 2)
     step = _round_up(float(values.max()) / 4)
     high = step * math.ceil(float(values.max()) / step + 1e-9)
-    found = Counter(map(tuple, np.floor(values / high * 60).astype(int).tolist()))
+    places = np.floor(values / high * GRID).astype(int)
     discs = []
-    for (x, y), count in found.most_common():
-        inside = (np.floor(values / high * 60).astype(int) == (x, y)).all(1)
-        width, height = values[inside].mean(0)
+    for (x, y), count in Counter(map(tuple, places.tolist())).most_common():
+        width, height = values[(places == (x, y)).all(1)].mean(0)
         discs.append(
-            {
-                "x": round(side * width / high, 1),
-                "y": round(side * (1 - height / high), 1),
-                "r": round(2 + 16 * math.sqrt(count / len(sizes)), 1),
-                "told": f"about {width:.0f} × {height:.0f} pixels: {count:,}",
-            }
+            Disc(
+                round(side * width / high, 1),
+                round(side * (1 - height / high), 1),
+                round(2 + 16 * math.sqrt(count / len(sizes)), 1),
+                f"about {width:.0f} × {height:.0f} pixels: {count:,}",
+            )
         )
-    (wide, high_), most = Counter(sizes).most_common(1)[0]
-    ticks = [
-        {"at": round(side * value / high, 1), "text": f"{value:,}"} for value in range(0, int(high) + 1, int(step))
-    ]
-    middle = np.median(values, 0).astype(int).tolist()
-    return {
-        "discs": discs,
-        "ticks": ticks,
-        "side": side,
-        "most": (wide, high_, most),
-        "kinds": len(set(sizes)),
-        "median": middle,
-    }
+    (width, height), most = Counter(sizes).most_common(1)[0]
+    ticks = (Tick(round(side * value / high, 1), f"{value:,}") for value in range(0, int(high) + 1, int(step)))
+    middle_width, middle_height = np.median(values, 0).astype(int).tolist()
+    median = middle_width, middle_height
+    return SizePlot(tuple(discs), tuple(ticks), side, (width, height, most), len(set(sizes)), median)
 
 
 def _round_up(value: float) -> int:

@@ -1,1 +1,1 @@
-"""Figures: arrays in, matplotlib figures out."""
+"""Figures: arrays in, matplotlib figures and SVG out."""

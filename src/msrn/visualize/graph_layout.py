@@ -1,4 +1,4 @@
-"""Where does each label of a drawn graph stand? On a circle, like beside like; those that many call for inside it."""
+"""Place the labels of a graph: on a circle, related ones side by side, and those with many incoming edges inside it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msrn.labels.graph import Array
+from msrn.labels.cooccurrence import Array
 
 __all__ = ["hubs_and_ring", "node_places", "ring_extent", "ring_order"]
 
-_HUB_SHARE = 0.12  # a label that this share of all linked labels call for stands in the middle
-_LEAST_HUB, _MOST_HUBS = 4, 6
+_HUB_SHARE = 0.12  # a label with edges from this share of all linked labels is a hub, and placed inside the circle
+_MIN_HUB_EDGES, _MAX_HUBS = 4, 6
 
 
 def hubs_and_ring(links: Array, linked: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Labels that many call for, and the others."""
-    least = max(_LEAST_HUB, _HUB_SHARE * len(linked))
-    calls = links.sum(axis=0)
-    hubs = sorted((c for c in linked if calls[c] >= least), key=lambda c: (-calls[c], c))[:_MOST_HUBS]
+    """Hubs, which are labels with many incoming edges, and the other labels."""
+    required = max(_MIN_HUB_EDGES, _HUB_SHARE * len(linked))
+    incoming = links.sum(axis=0)
+    hubs = sorted((c for c in linked if incoming[c] >= required), key=lambda c: (-incoming[c], c))[:_MAX_HUBS]
     return hubs, [column for column in linked if column not in set(hubs)]
 
 
 def ring_order(
     weights: Array, links: Array, ring: Sequence[int], hubs: Sequence[int], groups: Sequence[int] | None
 ) -> list[int]:
-    """The order around the circle: group by group, and within, like beside like."""
+    """The order around the circle: label groups one after another, and related labels side by side in each."""
     if groups is None:
         return _seriate(weights, links, ring)
     order = []
@@ -36,10 +36,10 @@ def ring_order(
 
 
 def _seriate(weights: Array, links: Array, columns: Sequence[int]) -> list[int]:
-    """Spectral bisection, again and again: an edge counts most, then a weight, then a shared target."""
+    """Recursive spectral bisection: an edge counts most, then a weight, then a shared target."""
     part = np.ix_(columns, columns)
     near = np.minimum(weights[part], 1) + 3 * links[part]
-    near = near + near.T + 0.5 * links[columns] @ links[columns].T + 1e-3  # the last ties what nothing ties
+    near = near + near.T + 0.5 * links[columns] @ links[columns].T + 1e-3  # the constant connects all
     np.fill_diagonal(near, 0)
     return [columns[place] for place in _bisect(near, list(range(len(columns))))]
 
@@ -50,7 +50,7 @@ def _bisect(near: Array, places: list[int]) -> list[int]:
     part = near[np.ix_(places, places)]
     scale = 1 / np.sqrt(part.sum(axis=1))
     _, vectors = np.linalg.eigh(np.eye(len(part)) - part * scale * scale[:, None])
-    values = vectors[:, 1] * scale  # the Fiedler vector: small cuts lie at its change of sign
+    values = vectors[:, 1] * scale  # Fiedler vector: its change of sign is a small cut
     order = np.argsort(values, kind="stable").tolist()
     cut = int((values < 0).sum())
     if not 0 < cut < len(order):
@@ -59,7 +59,7 @@ def _bisect(near: Array, places: list[int]) -> list[int]:
 
 
 def ring_extent(ring: Sequence[tuple[tuple[float, float], float]], radius: float, *, flat: bool) -> tuple[float, float]:
-    """Half the width and height that the circle takes with the names around it, turned or flat, in inches."""
+    """Half the width and height of the circle with the names around it, rotated or ``flat``, in inches."""
     if not ring:
         return 0.0, 0.0 if not radius else 0.6
     if flat:
@@ -73,7 +73,7 @@ def ring_extent(ring: Sequence[tuple[tuple[float, float], float]], radius: float
 def node_places(
     ring: Sequence[int], hubs: Sequence[int], links: Array, radius: float
 ) -> dict[int, tuple[float, float]]:
-    """Coordinates in inches; hubs lean towards those that call for them."""
+    """Coordinates in inches; hubs are placed towards the labels with edges to them."""
     places = {}
     for number, column in enumerate(ring):
         angle = math.pi / 2 - math.tau * (number + 0.5) / len(ring)
@@ -83,9 +83,9 @@ def node_places(
         return places
     pulls = {}
     for hub in hubs:
-        callers = [places[column] for column in ring if links[column, hub]]
+        sources = [places[column] for column in ring if links[column, hub]]
         pulls[hub] = (
-            math.atan2(*(sum(values) for values in reversed(list(zip(*callers, strict=True))))) if callers else 0
+            math.atan2(*(sum(values) for values in reversed(list(zip(*sources, strict=True))))) if sources else 0
         )
     turned = sorted(hubs, key=lambda hub: pulls[hub])
     inner = radius * min(0.5, 0.22 + 0.06 * len(hubs))

@@ -1,24 +1,22 @@
-"""How does a label graph look? Labels on a circle, like beside like; those that many call for in the middle.
+"""Draw a label graph: labels on a circle, related ones side by side, and labels with many incoming edges inside it.
 
-An edge is wide where it starts and thin where it ends: most pictures that show the label at its wide end show the other
-too. (Tapered edges were read fastest and most surely in Holten and van Wijk's study of directed edges, CHI 2009.)
+An edge from A to B is wide at A and narrow at B: most images that show A also show B. Of the ways to draw a directed
+edge, tapered ones are read fastest and with the fewest errors (Holten and van Wijk, CHI 2009).
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from msrn.errors import ConfigError, ShapeError
-from msrn.labels.graph import Array, LabelGraph
+from msrn.errors import ShapeError
+from msrn.labels.cooccurrence import Array
+from msrn.labels.graph import LabelGraph
+from msrn.visualize.figures import HALO, inline_svg
 from msrn.visualize.graph_layout import hubs_and_ring, node_places, ring_extent, ring_order
 
 if TYPE_CHECKING:
@@ -26,35 +24,43 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-__all__ = ["FIGURE_SUFFIXES", "draw_graph", "write_figure"]
+__all__ = ["draw_graph", "graph_svg"]
 
-FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
-
-log = logging.getLogger(__name__)
-
-# Okabe and Ito's colours, which people with any colour vision tell apart, in an order that keeps like hues apart
+# The colours of Okabe and Ito, which can be distinguished with any colour vision; similar hues are kept apart.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6BB1", "#B8A900")
-_INK, _GREY, _PALE, _EDGE = "#1c2733", "#66727f", "#c9d1d9", "#2f5d8a"
+_PAPER, _INK, _GREY, _PALE, _EDGE = "#ffffff", "#1c2733", "#66727f", "#c9d1d9", "#2f5d8a"
+_ON_PAGE = {
+    _PAPER: "var(--card, #fff)",
+    _INK: "currentColor",
+    _GREY: "var(--soft, currentColor)",
+    _PALE: "var(--line, #c9d1d9)",
+    _EDGE: "var(--edge, #2f5d8a)",
+    "#0072b2": "var(--s0, #0072b2)",
+}
+"""Colours in a web page: variables of its style sheet, with the colours of a file as fallback."""
+
+_EDGES = "edges"  # gid of the edges
 _STEPS = 24  # points along an edge
-_LONGEST = 26  # letters of a name shown
-_MOST_FLAT = 14  # labels on the circle that need not be turned
-_GROUP_KEY = 0.85  # inches that a group takes in the key
+_MAX_LETTERS = 26  # of a name
+_MAX_HORIZONTAL = 14  # labels on the circle up to which names are not rotated
+_GROUP_KEY = 0.85  # width of a group in the key, inches
 
 
 def draw_graph(
-    graph: LabelGraph, *, totals: npt.ArrayLike, groups: npt.ArrayLike | None = None, title: str = ""
+    graph: LabelGraph, *, totals: npt.ArrayLike, groups: npt.ArrayLike | None = None, title: str | None = ""
 ) -> Figure:
-    """The graph as a matplotlib figure, which no window is opened for.
+    """The graph as a matplotlib figure; no window is opened.
 
-    The area of a label is its number of pictures, the width and darkness of an edge is its weight. Labels without any
-    edge stand below, as rings.
+    The area of a label shows its number of images; the width and opacity of an edge show its weight. Labels without an
+    edge are listed below, as rings.
 
     Args:
         graph: of L labels.
-        totals: ``(L,)`` pictures that show each label; all zeros where it is not known.
-        groups: ``(L, G)`` shares of each label in the groups that MSRN learnt; a label has the colour of its largest.
-            The eight colours come again after eight groups.
-        title: above the figure; without it, the numbers of labels and edges.
+        totals: ``(L,)`` images that show each label; all zeros if they are not known.
+        groups: ``(L, G)`` shares of each label in the label groups of MSRN; a label has the colour of the group with
+            its largest share. There are eight colours, so the ninth group has the colour of the first.
+        title: above the figure, with the numbers of labels and edges; empty: "Label graph"; None: no title and no
+            numbers.
 
     Raises:
         ShapeError: totals or groups of another number of labels.
@@ -83,16 +89,16 @@ def draw_graph(
     ring = ring_order(graph.weights, links, ring, hubs, best)
     radius = max(2.2, len(ring) * points / 72 * 1.45 / math.tau) if linked else 0.0
     places = node_places(ring, hubs, links, radius)
-    flat = len(ring) <= _MOST_FLAT
+    flat = len(ring) <= _MAX_HORIZONTAL
     across, up = ring_extent([(places[column], len(names[column]) * letter) for column in ring], radius, flat=flat)
-    width = max(2 * across + 0.6, 7.5)
+    width = max(2 * across + 0.6, 5.0 if title is None else 7.5)
     columns = max(1, int((width - 0.4) / (max((len(names[c]) for c in alone), default=1) * 8.5 / 72 * 0.58 + 0.4)))
     below = 0.5 + math.ceil(len(alone) / columns) * 0.22 if alone else 0.0
-    told = sorted(set(best or ()))
+    shown_groups = sorted(set(best or ()))
     in_a_row = int((width - 0.5) / _GROUP_KEY)
-    key = 0.45 + 0.25 * math.ceil(len(told) / in_a_row)
-    top, bottom = up + 1.0, -up - 0.25 - below - 0.25 - key
-    figure = Figure(figsize=(width, top - bottom), facecolor="white")
+    key = 0.45 + 0.25 * math.ceil(len(shown_groups) / in_a_row)
+    top, bottom = up + (0.3 if title is None else 1.0), -up - 0.25 - below - 0.25 - key
+    figure = Figure(figsize=(width, top - bottom), facecolor=_PAPER)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(-width / 2, width / 2)  # one unit is one inch
@@ -103,59 +109,57 @@ def draw_graph(
     sizes = least + (most - least) * (np.sqrt(frequencies / largest) if frequencies.any() else np.full(size, 0.4))
     _draw_edges(axes, graph, places, sizes)
     for column in ring:
-        _draw_label(axes, places[column], names[column], float(sizes[column]), colours[column], points, flat=flat)
+        _draw_label(axes, places[column], names[column], float(sizes[column]), points, flat=flat)
     for column in hubs:
-        _draw_hub(axes, places[column], names[column], float(sizes[column]), colours[column], points + 2)
+        _draw_hub(axes, places[column], names[column], float(sizes[column]), points + 2)
+    for column in (*ring, *hubs):
+        _draw_disc(axes, column, places[column], float(sizes[column]), colours[column])
     if alone:
         _draw_alone(
-            axes, [(names[c], _GREY if best is None else colours[c]) for c in alone], -up - 0.45, width, columns
+            axes, [(c, names[c], _GREY if best is None else colours[c]) for c in alone], -up - 0.45, width, columns
         )
     left = -width / 2 + 0.25
-    most = int((width - 0.5) / (14 / 72 * 0.62))  # letters; of a long title, such as a path, the end says more
-    title = title if len(title) <= most else f"…{title[1 - most :]}"
-    axes.text(left, top - 0.35, title or "Label graph", parse_math=False, fontsize=14, color=_INK, weight="bold")
-    said = f"{_several(size, 'label')}, {_several(int(links.sum()), 'edge')} A to B: {graph.rule}"
-    axes.text(left, top - 0.6, said, fontsize=9.5, color=_GREY)
+    if title is not None:
+        _draw_title(axes, (left, top - 0.35), title or "Label graph", width)
+        numbers = f"{_plural(size, 'label')}, {_plural(int(links.sum()), 'edge')} A to B: {graph.rule}"
+        axes.text(left, top - 0.6, numbers, fontsize=9.5, color=_GREY)
     _draw_key(axes, bottom + key - 0.1, width, frequencies, sizes)
-    for number, group in enumerate(told):
+    for number, group in enumerate(shown_groups):
         x, y = left + 0.06 + _GROUP_KEY * (number % in_a_row), bottom + key - 0.4 - 0.25 * (number // in_a_row)
         axes.add_patch(_dot((x, y), 0.06, _COLOURS[group % len(_COLOURS)]))
         axes.text(x + 0.11, y, f"group {group + 1}", fontsize=8.5, color=_GREY, va="center")
     return figure
 
 
-def write_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Save as ``.svg``, ``.png`` or ``.pdf``, whole or not at all; a warning counts letters that the font lacks.
+def graph_svg(graph: LabelGraph, *, totals: npt.ArrayLike, name: str = "graph") -> str:
+    """The same drawing as an ``<svg>`` element for a web page, without a title; texts under the pointer give numbers.
+
+    It takes its colours from the page: ``currentColor`` and, if they are defined, the variables ``--card``
+    (background), ``--soft``, ``--line``, ``--edge`` and ``--s0`` (discs).
+
+    Args:
+        graph: of L labels.
+        totals: ``(L,)`` images that show each label; all zeros if they are not known.
+        name: prefix of the ids; different for each figure of a page.
 
     Raises:
-        ConfigError: another suffix.
+        ShapeError: totals of another number of labels.
     """
-    import matplotlib as mpl
+    frequencies = np.asarray(totals)
+    titles = {_EDGES: [_edge_title(graph, i, j) for i, j in _pairs(graph)]}
+    for column, label in enumerate(graph.labels):
+        images = f": {_plural(int(frequencies[column]), 'image')}" if frequencies.any() else ""
+        titles[_disc_id(column)] = [_printable(f"{label}{images}")]
+    figure = draw_graph(graph, totals=totals, title=None)
+    description = f"Label graph: {_plural(len(graph.labels), 'label')}, {_plural(int(graph.links.sum()), 'edge')}"
+    return inline_svg(figure, name=name, description=description, colours=_ON_PAGE, titles=titles)
 
-    file = Path(path)
-    form = file.suffix.lower().removeprefix(".")
-    if f".{form}" not in FIGURE_SUFFIXES:
-        raise ConfigError(f"expected a picture as .svg, .png or .pdf, got {file.name!r}", "--draw", "graph.svg")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[form]
-    try:
-        # SVG keeps its text as text, which a reader can search, and shows in fonts of their own
-        with (
-            mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "msrn"}),
-            warnings.catch_warnings(record=True) as told,
-        ):
-            warnings.simplefilter("always")
-            figure.savefig(partial, format=form, dpi=160, metadata=metadata)
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
-    missing = {str(warning.message) for warning in told if "missing from" in str(warning.message)}
-    if missing and form != "svg":
-        log.warning("%d letters are missing from the picture's font; an .svg shows them", len(missing))
-    for warning in told:
-        if str(warning.message) not in missing:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+def _edge_title(graph: LabelGraph, i: int, j: int) -> str:
+    names = _printable(f"{graph.labels[i]} → {graph.labels[j]}")
+    if not graph.totals.any():
+        return f"{names}: weight {graph.weights[i, j]:.3g}"
+    return f"{names}: {100 * graph.weights[i, j]:.0f} %, {_plural(int(graph.counts[i, j]), 'image')} with both"
 
 
 # ------------------------------------------------------------------------------------------------------- the marks
@@ -165,9 +169,7 @@ def _draw_edges(axes: Axes, graph: LabelGraph, places: dict[int, tuple[float, fl
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgb
 
-    links = graph.links
-    pairs = [(i, j) for i, j in np.argwhere(links).tolist()]
-    pairs.sort(key=lambda pair: graph.weights[pair])  # strong ones on top
+    links, pairs = graph.links, _pairs(graph)
     if not pairs:
         return
     values = np.array([graph.weights[pair] for pair in pairs])
@@ -180,13 +182,21 @@ def _draw_edges(axes: Axes, graph: LabelGraph, places: dict[int, tuple[float, fl
         wide = (0.035 + 0.065 * share) * (0.45 + 0.55 * crowd)
         shapes.append(_taper(places[i], places[j], float(sizes[i]), float(sizes[j]), wide, both=bool(links[j, i])))
         colours.append((*ink, (0.25 + 0.55 * share) * (0.55 + 0.45 * crowd)))
-    axes.add_collection(PolyCollection(shapes, facecolors=colours, edgecolors="none", zorder=1))
+    edges = PolyCollection(shapes, facecolors=colours, edgecolors="none", zorder=1)
+    edges.set_gid(_EDGES)
+    axes.add_collection(edges)
+
+
+def _pairs(graph: LabelGraph) -> list[tuple[int, int]]:
+    """Edges in the order in which they are drawn: strong ones on top."""
+    pairs = [(i, j) for i, j in np.argwhere(graph.links).tolist()]
+    return sorted(pairs, key=lambda pair: graph.weights[pair])
 
 
 def _taper(
     start: tuple[float, float], end: tuple[float, float], start_size: float, end_size: float, wide: float, *, both: bool
 ) -> Array:
-    """The outline ``(2 steps, 2)`` of a curve that bends to the middle; two that are mutual part to their left."""
+    """The outline ``(2 steps, 2)`` of a curve that bends to the middle; the two of a mutual pair bend apart."""
     a, b = np.array(start), np.array(end)
     way = b - a
     length = float(np.hypot(*way)) or 1.0
@@ -204,14 +214,9 @@ def _taper(
     return np.concatenate([kept + normal * half, (kept - normal * half)[::-1]])
 
 
-def _draw_label(
-    axes: Axes, place: tuple[float, float], name: str, size: float, colour: str, points: float, *, flat: bool
-) -> None:
-    """A label on the circle, its name outwards; ``flat`` names are not turned."""
-    from matplotlib.patches import Circle
-
+def _draw_label(axes: Axes, place: tuple[float, float], name: str, size: float, points: float, *, flat: bool) -> None:
+    """The name of a label on the circle, outside it; ``flat`` names are not rotated."""
     x, y = place
-    axes.add_patch(Circle(place, size, facecolor=colour, edgecolor="white", linewidth=1.0, zorder=3))
     angle = math.degrees(math.atan2(y, x))
     reach = 1 + (size + 0.06) / math.hypot(x, y)
     left = abs(angle) > 90
@@ -227,30 +232,49 @@ def _draw_label(
     )  # fmt: skip
 
 
-def _draw_hub(axes: Axes, place: tuple[float, float], name: str, size: float, colour: str, points: float) -> None:
-    from matplotlib.patches import Circle
+def _draw_hub(axes: Axes, place: tuple[float, float], name: str, size: float, points: float) -> None:
+    """The name of a label inside the circle, below its disc."""
     from matplotlib.patheffects import withStroke
 
     x, y = place
-    axes.add_patch(Circle(place, size, facecolor=colour, edgecolor="white", linewidth=1.5, zorder=3))
     style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": points, "weight": "bold", "parse_math": False}
-    # The halo is a text of its own: one with an effect is written to SVG as outlines, which cannot be searched.
-    halo = [withStroke(linewidth=3.5, foreground="white", alpha=0.9)]
-    axes.text(x, y - size - 0.05, name, color="white", path_effects=halo, zorder=4, **style)
+    # The halo is a text of its own, because a text with an effect becomes outlines in SVG, which cannot be searched.
+    halo = [withStroke(linewidth=3.5, foreground=_PAPER, alpha=0.9)]
+    axes.text(x, y - size - 0.05, name, color=_PAPER, path_effects=halo, zorder=4, gid=HALO, **style)
     axes.text(x, y - size - 0.05, name, color=_INK, zorder=5, **style)
 
 
-def _draw_alone(axes: Axes, labels: Sequence[tuple[str, str]], top: float, width: float, columns: int) -> None:
+def _draw_disc(axes: Axes, column: int, place: tuple[float, float], size: float, colour: str) -> None:
+    from matplotlib.patches import Circle
+
+    disc = Circle(place, size, facecolor=colour, edgecolor=_PAPER, linewidth=1.2, zorder=3)
+    disc.set_gid(_disc_id(column))
+    axes.add_patch(disc)
+
+
+def _disc_id(column: int) -> str:
+    return f"disc-{column}"
+
+
+def _draw_title(axes: Axes, place: tuple[float, float], title: str, width: float) -> None:
+    most = int((width - 0.5) / (14 / 72 * 0.62))  # letters; the end of a long title, such as a path, is kept
+    shown = title if len(title) <= most else f"…{title[1 - most :]}"
+    axes.text(*place, _printable(shown), parse_math=False, fontsize=14, color=_INK, weight="bold")
+
+
+def _draw_alone(axes: Axes, labels: Sequence[tuple[int, str, str]], top: float, width: float, columns: int) -> None:
     from matplotlib.patches import Circle
 
     left = -width / 2 + 0.3
-    axes.text(left - 0.05, top, f"without any edge ({len(labels):,})", fontsize=9.5, color=_GREY, va="center")
+    axes.text(left - 0.05, top, f"without an edge ({len(labels):,})", fontsize=9.5, color=_GREY, va="center")
     axes.plot([left - 0.05, width / 2 - 0.25], [top + 0.2] * 2, color=_PALE, linewidth=0.8)
     step = (width - 0.4) / columns
     rows = math.ceil(len(labels) / columns)
-    for number, (name, colour) in enumerate(labels):
+    for number, (column, name, colour) in enumerate(labels):
         x, y = left + step * (number // rows), top - 0.25 - 0.22 * (number % rows)
-        axes.add_patch(Circle((x, y), 0.045, facecolor="white", edgecolor=colour, linewidth=1.3, zorder=3))
+        ring = Circle((x, y), 0.045, facecolor=_PAPER, edgecolor=colour, linewidth=1.3, zorder=3)
+        ring.set_gid(_disc_id(column))
+        axes.add_patch(ring)
         axes.text(x + 0.1, y, name, parse_math=False, fontsize=8.5, color=_INK, va="center_baseline", zorder=4)
 
 
@@ -266,9 +290,9 @@ def _draw_key(axes: Axes, y: float, width: float, totals: Array, sizes: Array) -
     if totals.any():
         for column in dict.fromkeys((int(totals.argmax()), int(np.argsort(totals)[len(totals) // 2]))):
             axes.add_patch(_dot((x, y), float(sizes[column]), _PALE))
-            said = _several(int(totals[column]), "picture")
-            axes.text(x + sizes[column] + 0.07, y, said, fontsize=8.5, color=_GREY, va="center")
-            x += 0.07 * len(said) + 0.45
+            text = _plural(int(totals[column]), "image")
+            axes.text(x + sizes[column] + 0.07, y, text, fontsize=8.5, color=_GREY, va="center")
+            x += 0.07 * len(text) + 0.45
 
 
 def _dot(place: tuple[float, float], size: float, colour: str) -> Circle:
@@ -277,9 +301,14 @@ def _dot(place: tuple[float, float], size: float, colour: str) -> Circle:
     return Circle(place, size, facecolor=colour, edgecolor="none")
 
 
-def _several(number: int, thing: str) -> str:
+def _plural(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return _printable(name if len(name) <= _MAX_LETTERS else f"{name[: _MAX_LETTERS - 1]}…")
+
+
+def _printable(text: str) -> str:
+    """The text without control characters, which SVG cannot hold."""
+    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "\ufffd" for sign in text)

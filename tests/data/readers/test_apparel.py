@@ -7,18 +7,21 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msrn.config import DataSettings, ReaderSettings
-from msrn.data import READERS
-from msrn.data.manifest import Record
-from msrn.data.readers.apparel import read_apparel
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.apparel import Options, read
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
+
+
+def read_apparel(root: Path, split: str = "all", labels: LabelSpace | None = None, **options: Any) -> Manifest:
+    return read(Options(**options), str(root), split, labels)
 
 
 def draw(root: Path, **folders: int) -> Path:
@@ -29,11 +32,11 @@ def draw(root: Path, **folders: int) -> Path:
     return root
 
 
-def test_every_picture_has_its_folders_colour_and_garment(tmp_path: Path) -> None:
+def test_every_image_has_its_folders_colour_and_garment(tmp_path: Path) -> None:
     draw(tmp_path, red_dress=1, black_shirt=2)
     (tmp_path / ".cache").mkdir()
     (tmp_path / "red_dress" / "notes.txt").touch()
-    data = READERS["apparel"](DataSettings(format="apparel", root=str(tmp_path)), "all", None)
+    data = read_apparel(tmp_path)
     assert data.labels.names == ("black", "dress", "red", "shirt")
     assert data.records == (
         Record("black_shirt/000.jpg", ("black", "shirt")),
@@ -41,10 +44,12 @@ def test_every_picture_has_its_folders_colour_and_garment(tmp_path: Path) -> Non
         Record("red_dress/000.jpg", ("red", "dress")),
     )
     assert data.path(2).is_file()
-    published = ReaderSettings(order="id")
-    data = READERS["apparel"](DataSettings(format="apparel", root=str(tmp_path), reader=published), "all", None)
+    data = read_apparel(tmp_path, order="published")
     assert data.labels.names == ("black", "red", "dress", "shirt")
-    assert data.source == f"Apparel layout {tmp_path.name} (not the published files), all 3 pictures"
+    assert data.source == (
+        f"Apparel layout {tmp_path.name} (not the published files), passed over (not images by suffix): 1 .txt, "
+        "all 3 images"
+    )
 
 
 def test_train_and_test_are_halves_that_share_nothing(tmp_path: Path) -> None:
@@ -55,7 +60,7 @@ def test_train_and_test_are_halves_that_share_nothing(tmp_path: Path) -> None:
     assert parts[0] | parts[1] == parts[2]
 
 
-def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
     draw(tmp_path, red=1, red_dark_dress=1, _dress=1, blue_dress=0, shirt_red=1, red_shirt=1)
     (tmp_path / "lost.jpg").touch()
     (tmp_path / "red _shirt").mkdir()
@@ -65,17 +70,17 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "__MACOSX").mkdir()
     with pytest.raises(DataError) as error:
         read_apparel(tmp_path)
-    told = "\n".join(str(problem) for problem in error.value.problems)
+    text = "\n".join(str(problem) for problem in error.value.problems)
     for folder in ("'red'", "'red_dark_dress'", "'_dress'", "'red _shirt'"):
-        assert f"expected <colour>_<garment>, got {folder}" in told
-    assert "holds no pictures" in told
-    assert "the picture lies in no folder <colour>_<garment>" in told
-    assert "expected pictures in the folder, got a folder" in told
-    assert "the picture is a link that leads nowhere" in told
-    assert "picture 'red_shirt/away.jpg' is a link that leaves" in told
-    assert "MACOSX" not in told
-    assert "'red' is a colour and a garment" in told
-    assert "'shirt' is a colour and a garment" in told
+        assert f"expected <colour>_<garment>, got {folder}" in text
+    assert "holds no images" in text
+    assert "the image is in no folder <colour>_<garment>" in text
+    assert "expected images in the folder, got a folder" in text
+    assert "the image is a link that leads nowhere" in text
+    assert "image 'red_shirt/away.jpg' is a link that leaves" in text
+    assert "MACOSX" not in text
+    assert "'red' is both a colour and a garment" in text
+    assert "'shirt' is both a colour and a garment" in text
 
 
 def test_labels_bind_by_name_and_lack_none(tmp_path: Path) -> None:
@@ -92,14 +97,16 @@ def test_other_splits_are_refused(tmp_path: Path, split: str, message: str) -> N
         read_apparel(draw(tmp_path, red_dress=1), split)
 
 
-def test_no_folder_and_an_empty_one_are_told(tmp_path: Path) -> None:
+def test_no_folder_and_an_empty_one_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a folder of folders"):
         read_apparel(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found none"):
         read_apparel(tmp_path)
 
 
-def test_a_file_in_two_folders_is_one_picture_where_the_first_is_and_as_the_last_says(tmp_path: Path) -> None:
+def test_a_file_in_two_folders_is_one_image_with_the_labels_of_the_last(
+    tmp_path: Path,
+) -> None:
     draw(tmp_path, blue_dress=2, red_dress=1, red_shoes=2)
     for folder in ("blue_dress", "red_shoes"):
         (tmp_path / folder / "001.jpg").write_text("the same")
@@ -110,16 +117,16 @@ def test_a_file_in_two_folders_is_one_picture_where_the_first_is_and_as_the_last
         Record("red_dress/000.jpg", ("red", "dress")),
         Record("red_shoes/000.jpg", ("red", "shoes")),
     )
-    assert data.source.endswith("1 in several folders taken from the last, all 4 pictures")
+    assert data.source.endswith("1 in several folders taken from the last, all 4 images")
 
 
-def test_a_folder_of_pictures_may_not_be_a_link_that_leaves_but_the_root_may(tmp_path: Path) -> None:
+def test_a_folder_of_images_may_not_be_a_link_that_leaves_but_the_root_may(tmp_path: Path) -> None:
     draw(tmp_path / "there", red_dress=2)
     (tmp_path / "here").symlink_to("there")
     assert len(read_apparel(tmp_path / "here")) == 2
     draw(tmp_path / "other", red_shirt=2)
     (tmp_path / "there" / "blue_shirt").symlink_to(tmp_path / "other" / "red_shirt")
-    with pytest.raises(DataError, match=r"picture 'blue_shirt/000\.jpg' lies outside"):
+    with pytest.raises(DataError, match=r"image 'blue_shirt/000\.jpg' lies outside"):
         read_apparel(tmp_path / "here")
 
 
@@ -146,7 +153,7 @@ def test_any_words_are_labels_and_halves_are_all(tmp_path: Path, words: set[str]
 
 
 def test_the_published_split_order_and_counts(shared: Path, tmp_path: Path) -> None:
-    """The list names 11,384 pictures by file name, and one of them as of a folder that its neighbours are not of.
+    """The list names 11,384 images by file name, and one of them as of a folder that its neighbours are not of.
 
     It lies in both folders: the counts, published beside the list, are of 11,385 files.
     """
@@ -168,7 +175,7 @@ def test_the_published_split_order_and_counts(shared: Path, tmp_path: Path) -> N
         assert "(the published files), 1 in several folders taken from the last, split" in data.source
 
     orders = json.loads((shared / "published" / "label_orders.json").read_text())
-    labels = read_apparel(tmp_path, "all", colours_first=True).labels
+    labels = read_apparel(tmp_path, "all", order="published").labels
     assert list(labels) == orders["apparel"]
     counts = np.zeros((11, 11), int)  # one-directional: colour to garment
     for path in tmp_path.glob("*/*.jpg"):

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from msrn.config import DataSettings, ReaderSettings
-from msrn.data import READERS
-from msrn.data.manifest import Record
-from msrn.data.readers import nuswide as module
-from msrn.data.readers.nuswide import CONCEPTS, SPLITS, read_nuswide
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.nuswide import CONCEPTS, Options, read
 from msrn.errors import DataError, MsrnError
 from msrn.labels.space import LabelSpace
+
+
+def read_nuswide(root: Path, split: str, labels: LabelSpace | None = None, **options: Any) -> Manifest:
+    return read(Options(**options), str(root), split, labels)
+
 
 IMAGES = ("actor/0001.jpg", "sea side/0002.jpg", "sea side/0003.jpg")
 SHOWN = (("person",), ("sky", "water"), ())
@@ -54,40 +55,39 @@ def asl(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(error: DataError) -> str:
+def text_of(error: DataError) -> str:
     return "\n".join(str(problem) for problem in error.problems)
 
 
-def test_official_files_drop_unlabelled_pictures_and_say_so(official: Path) -> None:
-    data = READERS["nuswide"](DataSettings(format="nuswide", root=str(official)), "train", None)
+def test_official_files_drop_unlabelled_images_and_count_them(official: Path) -> None:
+    data = read_nuswide(official, "train")
     assert data.labels.names == CONCEPTS
     assert data.records == (Record(IMAGES[0], ("person",)), Record(IMAGES[1], ("sky", "water")))
     assert data.path(1).is_file()
     assert data.source == (
-        "NUS-WIDE official files, split train, pictures without concepts dropped (1): 2 pictures, none of the common "
+        "NUS-WIDE official files, split train, images without concepts dropped (1): 2 images, none of the common "
         f"splits, digest {data.digest[:12]}"
     )
 
 
-def test_unlabelled_pictures_are_kept_if_asked_for(official: Path) -> None:
-    reader = ReaderSettings(without_labels="keep", order="id")
-    data = READERS["nuswide"](DataSettings(format="nuswide", root=str(official), reader=reader), "train", None)
+def test_unlabelled_images_are_kept_if_asked_for(official: Path) -> None:
+    data = read_nuswide(official, "train", empty="keep", order="published")
     assert [record.positives for record in data.records] == [("person",), ("sky", "water"), ()]
-    assert "kept (1): 3 pictures" in data.source
+    assert "kept (1): 3 images" in data.source
     assert data.labels.names[:2] == ("clouds", "sky")
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_the_csv_has_two_splits(asl: Path, split: str) -> None:
     assert read_nuswide(asl, "train").records == (Record(IMAGES[0], ("person",)),)
-    assert read_nuswide(asl, split, keep_empty=True).records == (
+    assert read_nuswide(asl, split, empty="keep").records == (
         Record(IMAGES[1], ("sky", "water")),
         Record(IMAGES[2]),
     )
 
 
 @pytest.mark.parametrize("form", ["numbers", "numbers after a comma", "numbers after a tab", "names", "0 and 1"])
-def test_lists_say_the_same_in_each_form(tmp_path: Path, form: str) -> None:
+def test_lists_mean_the_same_in_each_form(tmp_path: Path, form: str) -> None:
     image, shown = IMAGES[0], ("person", "sky")
     (tmp_path / "images" / image).parent.mkdir(parents=True)
     (tmp_path / "images" / image).touch()
@@ -110,7 +110,7 @@ def test_numbers_count_in_the_order_of_the_label_set(tmp_path: Path) -> None:
     assert data.records == (Record("a b.jpg", ("zebra", "cat")),)
 
 
-def test_everything_wrong_with_official_files_is_told_at_once(official: Path) -> None:
+def test_everything_wrong_with_official_files_is_reported_at_once(official: Path) -> None:
     truth = official / "Groundtruth" / "TrainTestLabels"
     (truth / "Labels_sky_Train.txt").write_text("0\n2\n0\n")
     (truth / "Labels_sun_Train.txt").write_text("0\n1\n")
@@ -118,20 +118,20 @@ def test_everything_wrong_with_official_files_is_told_at_once(official: Path) ->
     (truth / "Labels_cow_Train.txt").write_bytes(b"\xff\xfe\n0\n0\n")
     with pytest.raises(DataError) as error:
         read_nuswide(official, "train")
-    assert f"expected 0 or 1, got '2'\n  at: {truth / 'Labels_sky_Train.txt'}, line 2" in told(error.value)
-    assert "expected 3 lines, one a picture of TrainImagelist.txt, got 2" in told(error.value)
-    assert "expected the labels of 'map', found no file" in told(error.value)
-    assert "expected text in UTF-8" in told(error.value)
-    assert f"at: {truth / 'Labels_cow_Train.txt'}" in told(error.value)
+    assert f"expected 0 or 1, got '2'\n  at: {truth / 'Labels_sky_Train.txt'}, line 2" in text_of(error.value)
+    assert "expected 3 lines, one per image of TrainImagelist.txt, got 2" in text_of(error.value)
+    assert "expected the labels of 'map', found no file" in text_of(error.value)
+    assert "expected text in UTF-8" in text_of(error.value)
+    assert f"at: {truth / 'Labels_cow_Train.txt'}" in text_of(error.value)
 
 
-def test_an_empty_line_among_the_pictures_is_told_as_labels_belong_to_lines(official: Path) -> None:
+def test_an_empty_line_among_the_images_is_reported_as_labels_belong_to_lines(official: Path) -> None:
     path = official / "ImageList" / "TrainImagelist.txt"
     path.write_text(path.read_text().replace("sea side\\0003.jpg", ""))
     path.write_text(path.read_text().rstrip() + "\n\nx.jpg\n")
     with pytest.raises(DataError) as error:
         read_nuswide(official, "train")
-    assert f"expected the path of a picture, got none\n  at: {path}, line 3" in told(error.value)
+    assert f"expected the path of an image, got none\n  at: {path}, line 3" in text_of(error.value)
 
 
 def test_a_byte_order_mark_and_other_line_ends_do_no_harm(official: Path) -> None:
@@ -154,7 +154,7 @@ def test_some_of_the_concepts_may_be_asked_for_in_any_order(official: Path, asl:
         read_nuswide(asl, "val", LabelSpace(["sky", "skies", "water"]))
 
 
-def test_everything_wrong_with_a_csv_is_told_at_once(asl: Path) -> None:
+def test_everything_wrong_with_a_csv_is_reported_at_once(asl: Path) -> None:
     path = asl / "nus_wid_data.csv"
     text = path.read_text()
     text += "x.jpg,\"['skye']\",train\ny.jpg,\"__import__('os')\",train\nz.jpg,sky,train\n../o.jpg,\"['sky']\",train\n"
@@ -163,16 +163,16 @@ def test_everything_wrong_with_a_csv_is_told_at_once(asl: Path) -> None:
     text += 'r.jpg,"' + "(" * 5000 + '",train\n'
     path.write_text(text)
     with pytest.raises(DataError) as error:
-        read_nuswide(asl, "train", keep_empty=True)
-    assert "concept 'skye' is not in the label set" in told(error.value)
-    assert f"{path}, line 5\n  hint: did you mean 'sky'?" in told(error.value)
-    assert told(error.value).count("expected a list such as ['sky', 'clouds']") == 5
-    assert f"expected split_name train or val, got 'trian'\n  at: {path}, line 11" in told(error.value)
-    assert f"expected 3 cells, got 4\n  at: {path}, line 12" in told(error.value)
-    assert f"expected the path of a picture, got none\n  at: {path}, line 13" in told(error.value)
-    assert f"expected a picture at {asl / 'x.jpg'}" in told(error.value)
-    assert "'../o.jpg' lies outside" in told(error.value)
-    assert "is named twice" in told(error.value)
+        read_nuswide(asl, "train", empty="keep")
+    assert "concept 'skye' is not in the label set" in text_of(error.value)
+    assert f"{path}, line 5\n  hint: did you mean 'sky'?" in text_of(error.value)
+    assert text_of(error.value).count("expected a list such as ['sky', 'clouds']") == 5
+    assert f"expected split_name train or val, got 'trian'\n  at: {path}, line 11" in text_of(error.value)
+    assert f"expected 3 cells, got 4\n  at: {path}, line 12" in text_of(error.value)
+    assert f"expected the path of an image, got none\n  at: {path}, line 13" in text_of(error.value)
+    assert f"expected an image at {asl / 'x.jpg'}" in text_of(error.value)
+    assert "'../o.jpg' lies outside" in text_of(error.value)
+    assert "is named twice" in text_of(error.value)
 
 
 @pytest.mark.parametrize(
@@ -214,21 +214,21 @@ def test_paths_start_from_the_root_or_the_folder_images(asl: Path, prefix: str) 
     assert data.path(0) == asl / "images" / IMAGES[0]
 
 
-def test_pictures_that_are_nowhere_are_one_problem_that_says_where_was_looked(asl: Path) -> None:
+def test_images_that_are_nowhere_are_one_problem_with_the_places_searched(asl: Path) -> None:
     for image in IMAGES:
         (asl / image).unlink()
-    with pytest.raises(DataError, match=r"expected pictures such as 'actor/0001\.jpg', found none") as error:
+    with pytest.raises(DataError, match=r"expected images such as 'actor/0001\.jpg', found none") as error:
         read_nuswide(asl, "train")
     assert len(error.value.problems) == 1
     assert str(asl / "Flickr") in error.value.hint
 
 
-def test_a_link_may_not_leave_the_folder_of_pictures(asl: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_may_not_leave_the_folder_of_images(asl: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     secret = tmp_path_factory.mktemp("elsewhere") / "secret.jpg"
     secret.touch()
     (asl / IMAGES[0]).unlink()
     (asl / IMAGES[0]).symlink_to(secret)
-    with pytest.raises(DataError, match=r"picture 'actor/0001\.jpg' is a link that leaves"):
+    with pytest.raises(DataError, match=r"image 'actor/0001\.jpg' is a link that leaves"):
         read_nuswide(asl, "train")
 
 
@@ -264,7 +264,7 @@ NAMES = st.text(
         NAMES.filter(lambda name: set(name) != {"."}), st.sets(st.sampled_from(CONCEPTS), min_size=1), min_size=1
     )
 )
-def test_all_layouts_say_the_same_of_any_pictures(tmp_path: Path, shown: dict[str, set[str]]) -> None:
+def test_all_layouts_mean_the_same_for_any_images(tmp_path: Path, shown: dict[str, set[str]]) -> None:
     root = tmp_path / "any"
     shutil.rmtree(root, ignore_errors=True)
     (root / "images").mkdir(parents=True)
@@ -292,19 +292,19 @@ def test_all_layouts_say_the_same_of_any_pictures(tmp_path: Path, shown: dict[st
         assert [(record.image, set(record.positives)) for record in data.records] == expected
 
 
-def test_everything_wrong_with_a_list_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_wrong_with_a_list_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"a.jpg 81 3\nb.jpg sky clods\nc.jpg{' 0' * 80}\nd.jpg {'9' * 5000}\n")
     with pytest.raises(DataError) as error:
         read_nuswide(tmp_path, "list.txt")
-    assert "expected numbers from 0 to 80, got 81" in told(error.value)
-    assert "did you mean 'clouds'?" in told(error.value)
-    assert "expected different numbers, or 81 of 0 and 1, got 80, some of them twice" in told(error.value)
-    assert "expected numbers from 0 to 80, got 99999999999999999999\n" in told(error.value)
+    assert "expected numbers from 0 to 80, got 81" in text_of(error.value)
+    assert "did you mean 'clouds'?" in text_of(error.value)
+    assert "expected different numbers, or 81 of 0 and 1, got 80, some of them twice" in text_of(error.value)
+    assert "expected numbers from 0 to 80, got 99999999999999999999\n" in text_of(error.value)
 
 
-def test_missing_pictures_are_named(official: Path) -> None:
+def test_missing_images_are_named(official: Path) -> None:
     (official / "Flickr" / IMAGES[0]).unlink()
-    with pytest.raises(DataError, match=r"expected a picture at .*0001\.jpg, found none"):
+    with pytest.raises(DataError, match=r"expected an image at .*0001\.jpg, found none"):
         read_nuswide(official, "train")
 
 
@@ -315,7 +315,7 @@ def test_splits_that_are_not_there_are_refused(official: Path, asl: Path, split:
         read_nuswide(official, split)
 
 
-def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused_with_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_nuswide(tmp_path, "train")
     assert "expected ImageList and Groundtruth, one .csv, or the name of a list" in str(error.value)
@@ -329,38 +329,7 @@ def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path) -> Non
         read_nuswide(tmp_path, "a.csv")
 
 
-def test_a_split_without_any_concept_says_how_to_keep_it(tmp_path: Path) -> None:
+def test_a_split_without_any_concept_is_refused_with_how_to_keep_it(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.jpg\n")
-    with pytest.raises(DataError, match="no picture has a concept"):
+    with pytest.raises(DataError, match="no image has a concept"):
         read_nuswide(tmp_path, "list.txt")
-
-
-def test_asls_test_split_is_recognised_by_its_count(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real list, without its pictures."""
-    monkeypatch.setattr(module, "missing_images", lambda root, images: [])
-    text = (shared / "data" / "label_lists" / "nuswide_test_50720.txt").read_text()
-    (tmp_path / "test.txt").write_text(text)
-    data = read_nuswide(tmp_path, "test.txt", images=".")
-    assert len(data) == 50_720
-    assert "50,720 pictures, ASL's test split" in data.source
-    expected = np.zeros(81, int)
-    for line in text.splitlines():
-        expected[[int(number) for number in line.split(",")[1].split()]] += 1
-    assert data.codes().sum(axis=0, dtype=int).tolist() == expected.tolist()
-
-
-def test_concepts_and_both_orders_are_the_published_ones(shared: Path, tmp_path: Path) -> None:
-    orders = json.loads((shared / "published" / "label_orders.json").read_text())
-    (tmp_path / "a.jpg").touch()
-    (tmp_path / "list.txt").write_text("a.jpg sky\n")
-    assert list(read_nuswide(tmp_path, "list.txt").labels) == orders["nuswide_list_order"]
-    assert list(read_nuswide(tmp_path, "list.txt", published_order=True).labels) == orders["nuswide"]
-
-
-def test_the_common_splits_sum_to_the_whole() -> None:
-    pictures = sorted(SPLITS)
-    assert 161_789 + 107_859 == 269_648  # all of NUS-WIDE
-    assert 125_449 + 83_898 == 209_347  # those with a concept
-    assert {161_789, 107_859, 125_449, 83_898, 119_103, 50_720, 150_000, 60_260} == set(pictures)

@@ -1,4 +1,4 @@
-"""Parquet and arrow files with pictures in them, as Hugging Face's datasets writes them."""
+"""Parquet and arrow files with images in them, as Hugging Face's datasets writes them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from msrn.config import DataSettings, ReaderSettings
-from msrn.data import READERS
 from msrn.data.manifest import Manifest
-from msrn.data.readers.parquet import parquet_files, read_parquet
+from msrn.data.readers.parquet import Options, read
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
+
+
+def read_parquet(path: Path, labels: LabelSpace | None = None, **options: Any) -> Manifest:
+    return read(Options(**options), "", str(path), labels)
+
 
 IMAGE = [{"bytes": b"one", "path": "1.jpg"}, {"bytes": b"two", "path": None}, {"bytes": b"three", "path": ""}]
 CLASSES = {"names": ["sea", "cat", "dog"], "_type": "ClassLabel"}
@@ -53,15 +56,15 @@ def test_lists_of_class_numbers_get_the_names_of_the_schema_in_its_order(
 ) -> None:
     features = {"image": {"_type": "Image"}, "labels": feature}
     path = write(tmp_path / f"t{suffix}", {"image": IMAGE, "labels": [[1, 2], [], None]}, features)
-    data = read_parquet([path])
+    data = read_parquet(path)
     assert data.labels.names == ("sea", "cat", "dog")
     assert states(data) == [[0, 1, 1], [0, 0, 0], [-1, -1, -1]]
-    assert [data.picture(index) for index in range(3)] == [b"one", b"two", b"three"]
+    assert [data.image_bytes(index) for index in range(3)] == [b"one", b"two", b"three"]
 
 
-def test_one_class_number_per_picture_and_minus_one_for_not_labelled(tmp_path: Path) -> None:
+def test_one_class_number_per_image_and_minus_one_for_not_labelled(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", {"image": IMAGE, "kind": [2, 0, -1], "width": [1, 2, 3]}, {"kind": CLASSES})
-    assert states(read_parquet([path])) == [[0, 0, 1], [1, 0, 0], [-1, -1, -1]]
+    assert states(read_parquet(path)) == [[0, 0, 1], [1, 0, 0], [-1, -1, -1]]
 
 
 @pytest.mark.parametrize(
@@ -80,24 +83,23 @@ def test_one_class_number_per_picture_and_minus_one_for_not_labelled(tmp_path: P
 def test_names_and_columns_mean_what_they_mean_in_tables(
     tmp_path: Path, columns: dict[str, Any], names: tuple[str, ...], expected: list[list[int]]
 ) -> None:
-    data = read_parquet([write(tmp_path / "t.parquet", {"image": IMAGE, **columns})])
+    data = read_parquet(write(tmp_path / "t.parquet", {"image": IMAGE, **columns}))
     assert (data.labels.names, states(data)) == (names, expected)
 
 
-def test_pictures_may_be_plain_bytes_and_columns_may_be_named(tmp_path: Path) -> None:
+def test_images_may_be_plain_bytes_and_columns_may_be_named(tmp_path: Path) -> None:
     columns = {"thumb": [b"t", b"u"], "img": [b"x", b"y"], "n/a": [b"v", b"w"], "what": ["a/b", "b"]}
     write(tmp_path / "train-0.parquet", columns)
-    chosen = ReaderSettings(label_column="what", delimiter="/")
-    data = READERS["parquet"](DataSettings(root=str(tmp_path), reader=chosen), "train", None)
-    assert (data.split, data.picture(1), states(data)) == ("train", b"y", [[1, 1], [0, 1]])
-    chosen = ReaderSettings(label_column="what", delimiter="/", image_column="n/a")
-    data = READERS["parquet"](DataSettings(root=str(tmp_path), reader=chosen), "train", None)
-    assert data.picture(1) == b"w"
+    data = read(Options(label_column="what", delimiter="/"), str(tmp_path), "train", None)
+    assert (data.split, data.image_bytes(1), states(data)) == ("train", b"y", [[1, 1], [0, 1]])
+    chosen = Options(label_column="what", delimiter="/", image_column="n/a")
+    data = read(chosen, str(tmp_path), "train", None)
+    assert data.image_bytes(1) == b"w"
 
 
 def test_columns_follow_the_label_set_that_is_passed(tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", {"image": IMAGE, "label": [2, 0, 1]}, {"label": CLASSES})
-    data = read_parquet([path], LabelSpace(["dog", "cat", "sofa", "sea"]))
+    data = read_parquet(path, LabelSpace(["dog", "cat", "sofa", "sea"]))
     assert states(data) == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
 
 
@@ -105,11 +107,11 @@ def test_the_files_of_a_split_are_one_manifest(tmp_path: Path) -> None:
     for number in range(2):
         columns = {"image": [{"bytes": b"%d" % number}], "label": [["cat", "dog"][number]]}
         write(tmp_path / "data" / f"train-{number:05}-of-00002.parquet", columns)
-    data = READERS["parquet"](DataSettings(root=str(tmp_path)), "train", None)
-    assert [data.picture(index) for index in range(2)] == [b"0", b"1"]
+    data = read(Options(), str(tmp_path), "train", None)
+    assert [data.image_bytes(index) for index in range(2)] == [b"0", b"1"]
     assert states(data) == [[1, 0], [0, 1]]
     data.write(tmp_path / "m.jsonl")
-    assert Manifest.read(tmp_path / "m.jsonl").picture(1) == b"1"
+    assert Manifest.read(tmp_path / "m.jsonl").image_bytes(1) == b"1"
 
 
 def test_a_saved_folder_is_read_by_its_own_list_of_files(tmp_path: Path) -> None:
@@ -119,20 +121,20 @@ def test_a_saved_folder_is_read_by_its_own_list_of_files(tmp_path: Path) -> None
     files = [{"filename": f"data-0000{number}-of-00002.arrow"} for number in range(2)]
     (saved / "state.json").write_text(json.dumps({"_data_files": files, "_indices_data_files": None}))
     for root, split in ((tmp_path / "saved", "train"), ("", str(saved))):
-        data = READERS["parquet"](DataSettings(root=str(root)), split, None)
-        assert [data.picture(index) for index in range(len(data))] == [b"a", b"b"]
+        data = read(Options(), str(root), split, None)
+        assert [data.image_bytes(index) for index in range(len(data))] == [b"a", b"b"]
     (saved / "state.json").write_text(json.dumps({"_data_files": files, "_indices_data_files": [{"filename": "i"}]}))
     with pytest.raises(DataError, match="flatten_indices"):
-        parquet_files(saved, "")
+        read(Options(), str(saved), "", None)
     (saved / "state.json").write_text("[]")
     with pytest.raises(DataError, match="cannot be read"):
-        parquet_files(saved, "")
+        read(Options(), str(saved), "", None)
 
 
 @pytest.mark.parametrize(
-    ("columns", "features", "told"),
+    ("columns", "features", "message"),
     [
-        ({"label": [0, 1, 2]}, None, "no names of the numbers are known"),
+        ({"label": [0, 1, 2]}, None, "no class names are known"),
         ({"label": [0, 3, 2]}, {"label": CLASSES}, "numbers from 0 to 2, got 3"),
         ({"label": [[0], [1, -1], []]}, {"label": {"feature": CLASSES}}, "got [1, -1]"),
         ({"label": [["a"], ["a", "a"], []]}, None, "a label twice"),
@@ -140,42 +142,42 @@ def test_a_saved_folder_is_read_by_its_own_list_of_files(tmp_path: Path) -> None
         ({"caption": ["a", "b", "c"], "id": [1, 2, 3]}, None, "expected 1, 0 or nothing"),
     ],
 )
-def test_labels_that_mean_nothing_are_told_by_file_and_row(
-    tmp_path: Path, columns: dict[str, Any], features: dict[str, Any] | None, told: str
+def test_labels_that_mean_nothing_are_reported_by_file_and_row(
+    tmp_path: Path, columns: dict[str, Any], features: dict[str, Any] | None, message: str
 ) -> None:
     path = write(tmp_path / "t.parquet", {"image": IMAGE, **columns}, features)
     with pytest.raises(DataError) as caught:
-        read_parquet([path])
-    assert any(told in problem.message for problem in caught.value.problems)
+        read_parquet(path)
+    assert any(message in problem.message for problem in caught.value.problems)
     assert all(problem.where.startswith(f"{path}, row ") for problem in caught.value.problems)
 
 
 @pytest.mark.parametrize(
-    ("columns", "reader", "told"),
+    ("columns", "reader", "message"),
     [
-        ({"image": ["1.jpg"], "label": ["a"]}, {}, "holds the bytes of pictures"),
+        ({"image": ["1.jpg"], "label": ["a"]}, {}, "expected a column of image bytes"),
         ({"image": [b"x"], "label": ["a"]}, {"label_column": "labl"}, "no column 'labl'"),
         ({"image": [b"x"], "label": ["a"]}, {"image_column": "imag"}, "no column 'imag'"),
         ({"image": [b"x"]}, {}, "got one column"),
-        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.string())}, {}, "no pictures"),
+        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.string())}, {}, "no images"),
     ],
 )
 def test_files_without_the_columns_needed_are_refused(
-    tmp_path: Path, columns: dict[str, Any], reader: dict[str, Any], told: str
+    tmp_path: Path, columns: dict[str, Any], reader: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(DataError, match=told):
-        read_parquet([write(tmp_path / "t.parquet", columns)], **reader)
+    with pytest.raises(DataError, match=message):
+        read_parquet(write(tmp_path / "t.parquet", columns), **reader)
 
 
 def test_files_of_one_split_must_have_the_same_columns(tmp_path: Path) -> None:
-    one = write(tmp_path / "a.parquet", {"image": [b"x"], "label": ["a"]})
-    two = write(tmp_path / "b.parquet", {"image": [b"x"], "tag": ["a"]})
+    write(tmp_path / "a.parquet", {"image": [b"x"], "label": ["a"]})
+    write(tmp_path / "b.parquet", {"image": [b"x"], "tag": ["a"]})
     with pytest.raises(DataError, match="the same columns"):
-        read_parquet([one, two])
+        read(Options(), str(tmp_path), "*.parquet", None)
 
 
 def test_a_broken_schema_of_class_names_is_no_crash(tmp_path: Path) -> None:
     for text in ("{", "[]", '{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1]}}}}'):
         table = pa.table({"image": [b"x"], "label": ["a"]}).replace_schema_metadata({"huggingface": text})
         pq.write_table(table, tmp_path / "t.parquet")
-        assert read_parquet([tmp_path / "t.parquet"]).labels.names == ("a",)
+        assert read_parquet(tmp_path / "t.parquet").labels.names == ("a",)

@@ -10,10 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from msrn.config import DataSettings
-from msrn.data import READERS
 from msrn.data.manifest import Manifest, Record
-from msrn.data.readers.table import read_table
+from msrn.data.readers.table import Options, read, read_table
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
 
@@ -33,7 +31,7 @@ def table(folder: Path, text: str, name: str = "train.csv") -> Path:
     return path
 
 
-def said(data: Manifest) -> list[tuple[str, ...]]:
+def positives_of(data: Manifest) -> list[tuple[str, ...]]:
     return [record.positives for record in data.records]
 
 
@@ -76,7 +74,7 @@ EXPECTED = (Record("a.jpg", ("cat", "dog")), Record("b.jpg", (), (), ("cat", "do
         ),
     ],
 )
-def test_all_forms_say_the_same(folder: Path, name: str, text: str) -> None:
+def test_all_forms_mean_the_same(folder: Path, name: str, text: str) -> None:
     data = read_table(table(folder, text, name))
     assert data.labels.names == ("cat", "dog")
     assert data.records == EXPECTED
@@ -95,7 +93,7 @@ def test_json_lines_may_speak_as_a_manifest_does(folder: Path) -> None:
             read_table(table(folder, json.dumps({"image": "a.jpg", **wrong}), "t.jsonl"))
 
 
-def test_a_column_beside_the_names_says_which_labels_are_unknown(folder: Path) -> None:
+def test_a_column_beside_the_names_lists_unknown_labels(folder: Path) -> None:
     data = read_table(table(folder, "image,labels,unknown\na.jpg,cat,dog|sea\nb.jpg,sea,\nc d.jpg,?,\n"))
     assert data.labels.names == ("cat", "dog", "sea")
     assert data.codes().tolist() == [[1, -1, -1], [0, 0, 1], [-1, -1, -1]]
@@ -117,21 +115,21 @@ def test_a_label_may_be_called_positives(folder: Path) -> None:
 
 def test_one_column_of_ones_and_zeros_is_a_label_of_that_name(folder: Path) -> None:
     data = read_table(table(folder, "image,cat\na.jpg,1\nb.jpg,0\nc d.jpg,\n"))
-    assert (data.labels.names, said(data)) == (("cat",), [("cat",), (), ()])
+    assert (data.labels.names, positives_of(data)) == (("cat",), [("cat",), (), ()])
     assert data.records[2].unknown == ("cat",)
 
 
-def test_a_first_row_that_names_a_picture_is_no_header(folder: Path) -> None:
+def test_a_first_row_that_names_an_image_is_no_header(folder: Path) -> None:
     (folder / "a.jpg").rename(folder / "plain")
-    assert said(read_table(table(folder, "plain,cat\nb.jpg,dog\n"))) == [("cat",), ("dog",)]
+    assert positives_of(read_table(table(folder, "plain,cat\nb.jpg,dog\n"))) == [("cat",), ("dog",)]
 
 
 def test_columns_and_delimiter_can_be_named(folder: Path) -> None:
     path = table(folder, "image,where,what\nx,a.jpg,big cat/dog\n")
-    data = read_table(path, image_column="where", label_column="what", delimiter="/")
+    data = read_table(path, options=Options(image_column="where", label_column="what", delimiter="/"))
     assert data.records == (Record("a.jpg", ("big cat", "dog")),)
     with pytest.raises(DataError, match="did you mean 'what'"):
-        read_table(path, label_column="whta")
+        read_table(path, options=Options(label_column="whta"))
 
 
 def test_columns_follow_the_label_set_that_is_passed(folder: Path) -> None:
@@ -140,11 +138,28 @@ def test_columns_follow_the_label_set_that_is_passed(folder: Path) -> None:
     assert data.codes().tolist() == [[0, 0, 1], [-1, -1, -1]]
 
 
-def test_the_reader_finds_tables_below_the_root_and_pictures_relative_to_it(folder: Path) -> None:
+def test_the_reader_finds_tables_below_the_root_and_images_relative_to_it(folder: Path) -> None:
     (folder / "lists").mkdir()
     table(folder / "lists", "image,labels\na.jpg,cat\n")
-    data = READERS["table"](DataSettings(root=str(folder)), "lists/train.csv", None)
+    data = read(Options(), str(folder), "lists/train.csv", None)
     assert (data.path(0), data.split) == (folder / "a.jpg", "train")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv", "train.jsonl"])
+def test_a_split_below_the_root_may_be_named_without_its_suffix(folder: Path, name: str) -> None:
+    text = '{"image": "a.jpg", "labels": ["cat"]}' if name.endswith("jsonl") else "image,labels\na.jpg,cat\n"
+    table(folder, text.replace(",", "\t") if name.endswith("tsv") else text, name)
+    (folder / "train").mkdir()  # a folder of images of this name is not the table
+    data = read(Options(), str(folder), "train", None)
+    assert (positives_of(data), data.split) == ([("cat",)], "train")
+    with pytest.raises(DataError, match="cannot read the table"):
+        read(Options(), str(folder), "val", None)
+
+
+def test_images_without_labels_are_dropped_if_asked_for(folder: Path) -> None:
+    path = table(folder, "image,labels\na.jpg,cat\nb.jpg,-\nc d.jpg,\n")
+    data = read(Options(empty="drop"), "", str(path), None)
+    assert [record.image for record in data.records] == ["a.jpg", "c d.jpg"]  # the labels of the last are unknown
 
 
 def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, str]]:
@@ -165,7 +180,7 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
         ("image,labels\na.jpg,cat\na.jpg,dog\n", "3", "named twice"),
         ("image,labels\na.jpg,cat\n./a.jpg,dog\n", "3", "named twice"),
         ("image,labels\na.jpg,cat\n../a.jpg,cat\n", "3", "leaves the folder"),
-        ("image,labels\na.jpg,cat\n,cat\n", "3", "names no picture"),
+        ("image,labels\na.jpg,cat\n,cat\n", "3", "names no image"),
         ("image,labels\na.jpg,cats\n", "2", "'cats' is not in the label set"),
         ("image,labels\na.jpg,cat|cat\n", "2", "a label twice"),
         ("image,labels\na.jpg,cat\nb.jpg,cat,dog\n", "3", "expected 2 cells, got 3"),
@@ -177,7 +192,7 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
         ("image,labels,unknown\na.jpg,cat,1\n", "2", "column 'unknown': expected names of labels, got '1'"),
         ("image,labels,unknown\na.jpg,cat,dgo\n", "1", "'dgo' is not in the label set"),
         ("image,labels,unknown\na.jpg,cat,cat\n", "2", "named twice"),
-        ("image,labels,unknown\na.jpg,cat,\nb.jpg,,dog\n", "3", "said to be unknown, but 'labels' is blank"),
+        ("image,labels,unknown\na.jpg,cat,\nb.jpg,,dog\n", "3", "listed as unknown, but 'labels' is blank"),
         ("image,cat,dogs\na.jpg,1,1\n", "2", "'dogs' is not in the label set"),
         ("image,cat,dog,dog\na.jpg,1,1,1\n", "1", "unique"),
         ("image,cat\na.jpg,1\n", "1", "'dog' of the label set has no column"),
@@ -187,7 +202,7 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
 )
 def test_a_mistake_is_named_by_its_line(folder: Path, text: str, line: str, message: str) -> None:
     found = problems(table(folder, text), LabelSpace(["cat", "dog"]))
-    assert any(place == line and message in told for place, told in found), found
+    assert any(place == line and message in text for place, text in found), found
 
 
 def test_a_code_of_minus_one_comes_with_what_it_may_mean(folder: Path) -> None:
@@ -210,7 +225,7 @@ def test_an_unknown_label_comes_with_the_nearest_one(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff"])
 def test_an_empty_table_is_refused(folder: Path, name: str, text: str) -> None:
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         read_table(table(folder, text, name))
 
 
@@ -220,7 +235,7 @@ def test_a_table_without_any_label_is_refused(folder: Path) -> None:
 
 
 def test_a_table_of_a_header_only_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         read_table(table(folder, "image,labels\n"))
 
 

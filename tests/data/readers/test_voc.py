@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msrn.config import DataSettings
-from msrn.data import READERS
-from msrn.data.manifest import Record
-from msrn.data.readers.voc import read_voc
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.voc import Options, read
 from msrn.errors import DataError
 from msrn.labels.space import LabelSpace
+
+
+def read_voc(root: Path, split: str, labels: LabelSpace | None = None) -> Manifest:
+    return read(Options(), str(root), split, labels)
+
 
 IDS = ("000001", "000002", "000003")
 VALUES = {"dog": (1, -1, 0), "cat": (-1, 1, 1)}
@@ -22,7 +25,7 @@ VALUES = {"dog": (1, -1, 0), "cat": (-1, 1, 1)}
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """A folder VOC2007 with two classes and three pictures."""
+    """A folder VOC2007 with two classes and three images."""
     home = tmp_path / "VOCdevkit" / "VOC2007"
     (home / "JPEGImages").mkdir(parents=True)
     (home / "ImageSets" / "Main").mkdir(parents=True)
@@ -56,7 +59,7 @@ EXPECTED = (
 
 @pytest.mark.parametrize("up", [0, 1, 2])
 def test_lists_are_read_from_the_folder_its_parent_or_the_one_above(voc: Path, up: int) -> None:
-    data = READERS["voc"](DataSettings(format="voc", root=str([voc, *voc.parents][up])), "train", None)
+    data = read_voc([voc, *voc.parents][up], "train")
     assert data.records == EXPECTED
     assert data.labels.names == ("cat", "dog")
     assert (data.split, data.path(0).is_file()) == ("train", True)
@@ -124,7 +127,7 @@ BROKEN: list[tuple[str, Break, str, str]] = [
     ("strange", _replace("dog_train.txt", "000003", "000009"), "000009 is in this", f"{MAIN}/dog_train.txt, line 3"),
     ("lost", _replace("dog_train.txt", "000002 -1\n", ""), "000002 is missing from", f"{MAIN}/dog_train.txt"),
     (
-        "picture",
+        "image",
         lambda home: (home / "JPEGImages/000002.jpg").unlink(),
         "000002.jpg, found none",
         f"{MAIN}/cat_train.txt, line 2",
@@ -165,7 +168,7 @@ def test_all_problems_come_together(voc: Path) -> None:
 def test_an_empty_split_is_refused(voc: Path) -> None:
     for file in (voc / MAIN).glob("*.txt"):
         file.write_text("")
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         read_voc(voc, "train")
 
 
@@ -178,7 +181,7 @@ def test_a_folder_that_is_no_voc_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="VOCdevkit"):
         read_voc(tmp_path, "train")
     with pytest.raises(DataError, match=r"data\.root"):
-        READERS["voc"](DataSettings(format="voc"), "train", None)
+        read(Options(), "", "train", None)
 
 
 def test_two_years_need_a_choice(voc: Path) -> None:
@@ -197,7 +200,7 @@ def test_classes_and_label_set_must_be_the_same(voc: Path) -> None:
 
 XML = "Annotations/000002.xml"
 BAD_XML: list[tuple[str, str, str, str]] = [
-    ("cut", "<annotation>\n<object>\n", "no XML", f"{XML}, line 3"),
+    ("cut", "<annotation>\n<object>\n", "not XML", f"{XML}, line 3"),
     ("nameless", "<annotation><object><name> </name></object></annotation>", "no name", XML),
     ("flag", "<annotation><object><name>x</name><difficult>2</difficult></object></annotation>", "0 or 1", XML),
     (
@@ -218,7 +221,7 @@ def test_a_broken_annotation_is_named(voc: Path, text: str, message: str, where:
     with pytest.raises(DataError) as caught:  # the annotation of 000003 is missing as well
         read_voc(voc, "train")
     found = [(problem.where, problem.message) for problem in caught.value.problems]
-    assert [place for place, told in found if message in told] == [str(voc / where)]
+    assert [place for place, text in found if message in text] == [str(voc / where)]
     assert (str(voc / "Annotations" / "000003.xml"), "expected an annotation, found no file") in found
 
 
@@ -227,12 +230,12 @@ def test_an_id_cannot_point_out_of_the_folder(voc: Path) -> None:
         file.unlink()
     annotate(voc, "000001", ("dog", 0))
     (voc / MAIN / "train.txt").write_text("000001\n../../../secret\n")
-    with pytest.raises(DataError, match="expected a picture id"):
+    with pytest.raises(DataError, match="expected an image id"):
         read_voc(voc, "train")
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 2501), ("val", 2510), ("trainval", 5011)])
-def test_real_voc_has_the_published_number_of_pictures(shared: Path, split: str, count: int) -> None:
+def test_real_voc_has_the_published_number_of_images(shared: Path, split: str, count: int) -> None:
     data = read_voc(shared / "data" / "voc2007", split)
     assert (len(data), len(data.labels)) == (count, 20)
 
@@ -246,6 +249,6 @@ def test_counts_of_real_voc_are_the_published_ones(shared: Path) -> None:
     np.testing.assert_array_equal(together, published["counts"])
 
 
-def test_the_test_split_without_pictures_says_so(shared: Path) -> None:
+def test_the_test_split_without_images_is_refused(shared: Path) -> None:
     with pytest.raises(DataError, match=r"4,952 problems"):
         read_voc(shared / "data" / "voc2007", "test")

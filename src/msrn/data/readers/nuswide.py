@@ -1,11 +1,11 @@
-"""How is NUS-WIDE read? (Chua et al. 2009; 81 concepts) In the forms and splits that are in use, told apart by counts.
+"""Read NUS-WIDE (Chua et al. 2009; 81 concepts) in the layouts that are in use, and recognise its splits by count.
 
 Three layouts:
 
-- **official**: ``Groundtruth/TrainTestLabels/Labels_<concept>_Train.txt`` with a 0 or 1 a line, whose lines belong to
-  those of ``ImageList/TrainImagelist.txt``; pictures below ``Flickr``;
-- **csv** of ASL and MSRN: columns ``filepath``, ``label`` (a list of names as Python writes it) and ``split_name``;
-- **lists**: a line is a path, then after a comma or spaces the concepts: by number, by name, or as 81 of 0 and 1.
+- **official**: ``Groundtruth/TrainTestLabels/Labels_<concept>_Train.txt`` with a 0 or 1 a line, in the order of the
+  lines of ``ImageList/TrainImagelist.txt``; images below ``Flickr``;
+- **csv** of ASL and MSRN: columns ``filepath``, ``label`` (a Python list of names) and ``split_name``;
+- **lists**: a line holds a path, then after a comma or spaces the concepts: by number, by name, or as 81 of 0 and 1.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from msrn.data.manifest import Manifest, Record, folder_of_images, missing_images, outside_images, repeated_images
+from pydantic import Field
+
+from msrn import registry
+from msrn.data.image_paths import folder_of_images, missing_images, outside_images, repeated_images
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.locate import required_root
 from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
-__all__ = ["CONCEPTS", "read_nuswide"]
+__all__ = ["CONCEPTS", "PUBLISHED_ORDER", "SPLITS", "Options", "read"]
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -35,7 +41,7 @@ CONCEPTS = _words("""
     running sand sign sky snow soccer sports statue street sun sunset surf swimmers tattoo temple tiger tower town toy
     train tree valley vehicle water waterfall wedding whales window zebra
 """)
-"""The 81 concepts in the order of ``Concepts81.txt``, which is that of the alphabet."""
+"""The 81 concepts in the order of ``Concepts81.txt``, which is alphabetical."""
 
 PUBLISHED_ORDER = _words("""
     clouds sky person street window tattoo wedding animal cat buildings tree airport plane water grass cars road snow
@@ -49,77 +55,80 @@ PUBLISHED_ORDER = _words("""
 SPLITS = {
     161_789: "the official train split",
     107_859: "the official test split",
-    125_449: "the official train split without unlabelled pictures",
-    83_898: "the official test split without unlabelled pictures",
+    125_449: "the official train split without unlabelled images",
+    83_898: "the official test split without unlabelled images",
     119_103: "ASL's train split",
     50_720: "ASL's test split",
     150_000: "the train split of 150,000 / 60,260",
     60_260: "the test split of 150,000 / 60,260",
 }
-"""Pictures to the split that has so many. Results on different splits cannot be compared."""
+"""Number of images to the split that has so many. Results on different splits cannot be compared."""
 
 MAX_CELL = 10_000
 
 
-def read_nuswide(
-    root: str | Path,
-    split: str,
-    labels: LabelSpace | None = None,
-    *,
-    images: str = "",
-    keep_empty: bool = False,
-    published_order: bool = False,
-) -> Manifest:
-    """Read one split in whichever of the three layouts it is.
+class Options(registry.Options):
+    """Options of the reader of NUS-WIDE."""
+
+    name: str = "nuswide"
+    images: str = Field(
+        "", description="folder of the images, below data.root; empty: Flickr, images or data.root itself"
+    )
+    empty: Literal["keep", "drop"] = Field("drop", description="images without concepts; the common splits drop them")
+    order: Literal["name", "published"] = Field(
+        "name", description="columns by concept name; published: as in MSRN's released checkpoint"
+    )
+
+
+def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> Manifest:
+    """Read one split in whichever of the three layouts it has.
 
     Args:
-        root: the data set's folder.
+        options: images without concepts, order of the columns.
+        root: the folder of the data set.
         split: a list (``.txt``); or ``train``, ``test`` or ``val`` of the only ``.csv`` in the root, or else of the
             official files. Of a ``.csv``, ``test`` and ``val`` are the same.
-        labels: bind to these, by name; None: the 81 concepts. Numbers in lists count in their order; that of
-            ``Concepts81.txt`` if None, whatever the columns' order.
-        images: folder of the pictures below the root; empty: ``Flickr``, ``images`` or the root itself, the first that
-            has pictures of the split.
-        keep_empty: keep pictures without any concept; the common splits leave them out.
-        published_order: columns as in MSRN's released checkpoint, not by name.
+        labels: bind to these, by name; None: the 81 concepts. Numbers in lists count in the order of these labels;
+            if None, in that of ``Concepts81.txt``, whatever the order of the columns.
 
     Returns:
-        A manifest whose ``source`` names the split, its number of pictures and the start of its SHA-256 digest.
+        A manifest whose ``source`` names the split, its number of images and the start of its SHA-256 digest.
 
     Raises:
-        DataError: no such split, and everything wrong in its files, by file and line; pictures that are not there, or
-            lie outside the folder.
+        DataError: there is no such split, and everything wrong in its files, by file and line; images that do not
+            exist, or lie outside the folder.
     """
-    root = Path(root)
-    space = labels or LabelSpace(PUBLISHED_ORDER if published_order else CONCEPTS)
+    base = required_root(root, options.name)
+    space = labels or LabelSpace(PUBLISHED_ORDER if options.order == "published" else CONCEPTS)
     problems: list[Problem] = []
-    rows, source = _rows(root, split, space, labels, problems)
-    problems += [Problem("expected the path of a picture, got none", row.where) for row in rows if not row.image]
+    rows, source = _rows(base, split, space, labels, problems)
+    problems += [Problem("expected the path of an image, got none", row.where) for row in rows if not row.image]
     empty = sum(not row.labels for row in rows)
-    rows = rows if keep_empty else [row for row in rows if row.labels]
+    rows = rows if options.empty == "keep" else [row for row in rows if row.labels]
     named = [(row.image, row.where) for row in rows]
     problems += repeated_images([image for image, _ in named], [where for _, where in named])
-    usual = [root / name for name in ("Flickr", "images", ".")]
-    folder = root / images if images else folder_of_images(usual, [image for image, _ in named])
-    outside = outside_images(folder or root, named)
+    usual = [base / name for name in ("Flickr", "images", ".")]
+    folder = base / options.images if options.images else folder_of_images(usual, [image for image, _ in named])
+    outside = outside_images(folder or base, named)
     problems += outside
     if folder:
         faulty = {problem.where for problem in outside}
         problems += missing_images(folder, [(image, where) for image, where in named if image and where not in faulty])
     elif named:
         hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in usual)}"
-        problems.append(Problem(f"expected pictures such as {named[0][0]!r}, found none", str(root), hint))
+        problems.append(Problem(f"expected images such as {named[0][0]!r}, found none", str(base), hint))
     if not rows and not problems:
-        hint = "pass --data.reader.without_labels keep" if empty else ""
-        problems.append(Problem("no picture has a concept" if empty else "the split holds no pictures", source, hint))
+        hint = "pass --data.reader.empty keep" if empty else ""
+        problems.append(Problem("no image has a concept" if empty else "the split holds no images", source, hint))
     if problems or folder is None:
         raise DataError.of(problems, f"NUS-WIDE split {split} is broken")
     records = tuple(Record(row.image, row.labels) for row in rows)
     name = Path(split).stem
     manifest = Manifest(records, space, name, folder)
     known = SPLITS.get(len(records), "none of the common splits")
-    told = f"NUS-WIDE {source}, pictures without concepts {'kept' if keep_empty else 'dropped'} ({empty:,})"
-    return replace(manifest, source=f"{told}: {len(records):,} pictures, {known}, digest {manifest.digest[:12]}")
+    kept = "kept" if options.empty == "keep" else "dropped"
+    source = f"NUS-WIDE {source}, images without concepts {kept} ({empty:,})"
+    return replace(manifest, source=f"{source}: {len(records):,} images, {known}, digest {manifest.digest[:12]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +141,13 @@ class _Row:
 def _rows(
     root: Path, split: str, space: LabelSpace, labels: LabelSpace | None, problems: list[Problem]
 ) -> tuple[list[_Row], str]:
-    """The split's pictures, and what was read in words."""
+    """The images of the split, and a description of what was read."""
     for path in (Path(split), root / split):
         if path.is_file() and path.suffix.lower() == ".csv":
             raise DataError(
-                "a csv holds several splits", str(path), "pass train, test or val; the root names its folder"
+                "a csv holds several splits",
+                str(path),
+                "pass train, test or val as the split, and its folder as data.root",
             )
         if path.is_file():
             return _list(path, labels or LabelSpace(CONCEPTS), problems), f"list {path.name}"
@@ -157,11 +168,11 @@ def _official(root: Path, split: str, space: LabelSpace, problems: list[Problem]
     image_list = root / "ImageList" / f"{part}Imagelist.txt"
     if part not in {"Train", "Test"} or not image_list.is_file():
         raise DataError(f"expected split train or test, got {split!r}", str(image_list), "is the file there?")
-    pictures = [
+    images = [
         (f"{image_list}, line {number}", line.strip().replace("\\", "/"))
         for number, line in enumerate(_lines(image_list, problems), start=1)
     ]
-    shown: list[list[str]] = [[] for _ in pictures]
+    shown: list[list[str]] = [[] for _ in images]
     for concept in space:
         path = root / "Groundtruth" / "TrainTestLabels" / f"Labels_{concept}_{part}.txt"
         if not path.is_file():
@@ -170,16 +181,16 @@ def _official(root: Path, split: str, space: LabelSpace, problems: list[Problem]
         values = _lines(path, problems)
         if not set(values) <= {"0", "1"}:
             values = [line.strip() for line in values]
-        if len(values) != len(pictures):
-            told = f"expected {len(pictures):,} lines, one a picture of {image_list.name}, got {len(values):,}"
-            problems.append(Problem(told, str(path)))
+        if len(values) != len(images):
+            message = f"expected {len(images):,} lines, one per image of {image_list.name}, got {len(values):,}"
+            problems.append(Problem(message, str(path)))
             continue
         for number, value in enumerate(values):
             if value == "1":
                 shown[number].append(concept)
             elif value != "0":
                 problems.append(Problem(f"expected 0 or 1, got {value!r}", f"{path}, line {number + 1}"))
-    return [_Row(where, image, tuple(found)) for (where, image), found in zip(pictures, shown, strict=True)]
+    return [_Row(where, image, tuple(found)) for (where, image), found in zip(images, shown, strict=True)]
 
 
 def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -> list[_Row]:
@@ -206,15 +217,15 @@ def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -
         if name not in wanted:
             others.add(name)
             if name not in {"train", "val", "test"}:
-                told = f"expected split_name train or val, got {name!r}"
-                problems.append(Problem(told, where, did_you_mean(name, ["train", "val", "test"])))
+                message = f"expected split_name train or val, got {name!r}"
+                problems.append(Problem(message, where, did_you_mean(name, ["train", "val", "test"])))
             continue
         shown = _known(_names(cells["label"], where, problems), space, where, problems)
         rows.append(_Row(where, cells["filepath"].strip().replace("\\", "/"), shown))
     if not rows and not problems:
         hint = f"splits found: {', '.join(sorted(others)) or 'none'}"
         raise DataError(f"there is no split {split!r}", str(path), hint)
-    # Concepts that no picture shows are columns of "absent", which is right for those of NUS-WIDE alone.
+    # A concept that no image shows is a column of absent labels: right for those of NUS-WIDE, wrong for other names.
     named = {name for row in rows for name in row.labels}
     for name in space:
         if name not in named and name not in CONCEPTS:
@@ -224,7 +235,7 @@ def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -
 
 
 def _names(cell: str, where: str, problems: list[Problem]) -> list[str]:
-    """``['sky', 'clouds']`` as a list; nothing in it is run."""
+    """``['sky', 'clouds']`` as a list; no code in it is run."""
     try:
         names = ast.literal_eval(cell) if len(cell) <= MAX_CELL else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -254,8 +265,10 @@ def _list(path: Path, space: LabelSpace, problems: list[Problem]) -> list[_Row]:
             known = f"expected numbers from 0 to {len(space) - 1}, got"
             problems += [Problem(f"{known} {field}", where) for field in beyond]
             if len(set(fields)) < len(fields):  # as in a line of zeros and ones that is too short
-                told = f"expected different numbers, or {len(space)} of 0 and 1, got {len(fields)}, some of them twice"
-                problems.append(Problem(told, where))
+                message = (
+                    f"expected different numbers, or {len(space)} of 0 and 1, got {len(fields)}, some of them twice"
+                )
+                problems.append(Problem(message, where))
         rows.append(_Row(where, parts[0].strip().replace("\\", "/"), _known(names, space, where, problems)))
     return rows
 
@@ -273,7 +286,7 @@ def _known(names: Iterable[str], space: LabelSpace, where: str, problems: list[P
 
 
 def _lines(path: Path, problems: list[Problem]) -> list[str]:
-    """The file's lines; those at the end that are empty are none."""
+    """The lines of a file, without empty ones at its end."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""How are PASCAL VOC folders read? (Everingham et al. 2010; VOCdevkit layout)
+"""Read a VOC-layout folder into a Manifest (Everingham et al. 2010; VOCdevkit).
 
-Image lists hold one line per picture, ``000012  1``: 1 present, -1 absent, 0 present but marked difficult. Where a
-split has no class lists, the objects of the Annotations are counted instead.
+Class lists hold one line per image, ``000012  1``: 1 present, -1 absent, 0 present but marked difficult. Where a split
+has no class lists, its labels are the objects of the annotations.
 """
 
 from __future__ import annotations
@@ -10,49 +10,59 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from xml.parsers.expat import ErrorString
 
-from msrn.data.manifest import Manifest, Record, missing_images, outside_images
+from msrn import registry
+from msrn.data.image_paths import missing_images, outside_images
+from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.locate import required_root
 from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
-__all__ = ["read_voc"]
+__all__ = ["Options", "read"]
 
 VALUES = {"1": "positive", "-1": "negative", "0": "difficult"}
 DIFFICULT_FLAGS = {"", "0", "1"}
 
 
-def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | None = None) -> Manifest:
-    """Read one split of a VOC folder.
+class Options(registry.Options):
+    """The reader of VOC folders has no options."""
+
+    name: str = "voc"
+
+
+def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> Manifest:
+    """Read one split.
 
     Args:
+        options: none.
         root: the folder ``VOC2007`` (or 2012 ...), ``VOCdevkit``, or the one that holds it.
         split: ``train``, ``val``, ``trainval`` or ``test``, or any list in ``ImageSets/Main``. Without any list there,
             all annotations.
         labels: bind to these; None: the classes found, in alphabetical order.
 
     Returns:
-        Records with difficult objects kept as such. With annotations, a label is difficult in a picture if all its
-        objects there are.
+        Records that keep difficult objects apart. With annotations, a label is difficult in an image if all its objects
+        there are.
 
     Raises:
-        DataError: no such folder or split, and everything wrong in its lists, by file and line; pictures that are not
-            there, or lie outside ``JPEGImages``.
+        DataError: there is no such folder or split, and everything wrong in its lists, by file and line; images that do
+            not exist, or lie outside ``JPEGImages``.
     """
-    folder = _voc_folder(Path(root))
+    folder = _voc_folder(required_root(root, options.name))
     lists = folder / "ImageSets" / "Main"
     suffix = f"_{split}.txt"
-    # Lists of one split only: "train_val.txt" is the class train in val, "trainval.txt" no class at all.
+    # Lists of one split only: "train_val.txt" is the class train in val, and "trainval.txt" is not a class.
     found = {path.name.removesuffix(suffix): path for path in sorted(lists.glob(f"*{suffix}"))}
     if found:
         names, states, problems = _class_lists(found, labels)
     else:
         names, states, problems = _annotations(folder, lists / f"{split}.txt", labels)
-    pictures = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
-    outside = outside_images(folder / "JPEGImages", pictures)
+    images = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
+    outside = outside_images(folder / "JPEGImages", images)
     faulty = {problem.where for problem in outside}
     problems += outside
-    problems += missing_images(folder / "JPEGImages", [pair for pair in pictures if pair[1] not in faulty])
+    problems += missing_images(folder / "JPEGImages", [pair for pair in images if pair[1] not in faulty])
     if not states and not problems:
-        problems.append(Problem("the split holds no pictures", f"{lists}, split {split}"))
+        problems.append(Problem("the split holds no images", f"{lists}, split {split}"))
     if problems:
         raise DataError.of(problems, f"VOC split {split} is broken")
     records = tuple(
@@ -65,7 +75,7 @@ def read_voc(root: str | Path, split: str = "trainval", labels: LabelSpace | Non
 
 
 States = dict[str, tuple[str, list[str], list[str]]]
-"""Picture id to (where it is named, positive labels, difficult labels)."""
+"""Image id to (where it is named, positive labels, difficult labels)."""
 
 
 def _voc_folder(root: Path) -> Path:
@@ -86,8 +96,9 @@ def _voc_folder(root: Path) -> Path:
 def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
     problems = _label_problems(list(paths), labels, {name: str(path) for name, path in paths.items()})
     folder = next(iter(paths.values())).parent
-    lost = [name for name in labels or () if name not in paths]  # never a silent column of "absent"
-    problems += [Problem(f"label {name!r} of the label set has no list", str(folder)) for name in lost]
+    # Otherwise the label would count as absent everywhere.
+    lacking = [name for name in labels or () if name not in paths]
+    problems += [Problem(f"label {name!r} of the label set has no list", str(folder)) for name in lacking]
     states: States = {}
     reference: Path | None = None
     for name, path in paths.items():
@@ -97,23 +108,23 @@ def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[lis
             if not fields:
                 continue
             if len(fields) != 2 or fields[1] not in VALUES:
-                hint = "a line is a picture id and 1, -1 or 0 (difficult)"
+                hint = "a line holds an image id and 1, -1 or 0 (difficult)"
                 problems.append(Problem(f"expected an id and 1, -1 or 0, got {line.strip()!r}", where, hint))
             image, state = fields[0], VALUES.get(fields[-1])
             if image in seen:
-                problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
+                problems.append(Problem(f"image {image} is listed twice", where, "remove one of the lines"))
                 continue
             seen.add(image)
             if reference is not None and image not in states:
-                problems.append(Problem(f"picture {image} is in this list but not in {reference.name}", where))
+                problems.append(Problem(f"image {image} is in this list but not in {reference.name}", where))
                 continue
             _, positives, difficult = states.setdefault(image, (where, [], []))
             if state == "positive":
                 positives.append(name)
             elif state == "difficult":
                 difficult.append(name)
-        lost = [image for image in states if image not in seen]
-        problems += [Problem(f"picture {image} is missing from this list", str(path)) for image in lost]
+        absent = [image for image in states if image not in seen]
+        problems += [Problem(f"image {image} is missing from this list", str(path)) for image in absent]
         reference = reference or path
     return list(paths), states, problems
 
@@ -136,10 +147,10 @@ def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tu
         if not image:
             continue
         if image in states:
-            problems.append(Problem(f"picture {image} is listed twice", where, "remove one of the lines"))
+            problems.append(Problem(f"image {image} is listed twice", where, "remove one of the lines"))
             continue
         if "/" in image or "\\" in image:
-            problems.append(Problem(f"expected a picture id, got {image!r}", where))
+            problems.append(Problem(f"expected an image id, got {image!r}", where))
             continue
         path = folder / "Annotations" / f"{image}.xml"
         objects = _objects(path, problems)
@@ -152,7 +163,7 @@ def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tu
 
 
 def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
-    """(name, difficult) of a file's objects. Files that declare entities are refused: annotations need none."""
+    """(name, difficult) of the objects of a file. Files that declare entities are refused: annotations need none."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -163,7 +174,7 @@ def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
         problems.append(Problem("expected an annotation, found no file", str(path)))
         return []
     except ElementTree.ParseError as error:
-        message = f"the annotation is no XML: {ErrorString(error.code)}"
+        message = f"the annotation is not XML: {ErrorString(error.code)}"
         problems.append(Problem(message, f"{path}, line {error.position[0]}"))
         return []
     except (OSError, UnicodeDecodeError) as error:
@@ -191,7 +202,7 @@ def _lines(path: Path, problems: list[Problem]) -> list[str]:
 
 
 def _label_problems(names: list[str], labels: LabelSpace | None, where: dict[str, str]) -> list[Problem]:
-    """Classes that the label set does not know."""
+    """Problems for classes that are not in the label set."""
     if labels is None:
         return []
     return [

@@ -1,7 +1,7 @@
-"""How does one get a labelled set of pictures out of nothing? Draws scenes whose labels are plain English words.
+"""A data set that is drawn: scenes whose labels are English words, written as a table with images.
 
-``pen`` draws strokes and holds the colours, ``shapes`` the things that are labels, ``clutter`` those that are not,
-``backdrops`` skies and grounds; ``compose`` poses them in a scene, ``write`` fills a folder.
+``pen`` draws strokes and holds the colours; ``shapes`` holds the objects that are labels, ``clutter`` other objects,
+``backdrops`` skies and grounds. ``compose`` arranges them in a scene, and ``write`` writes the data set.
 """
 
 from msrn.demo.scenes.compose import LABELS, draw_scene

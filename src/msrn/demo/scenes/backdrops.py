@@ -1,4 +1,4 @@
-"""What is behind the things of a drawn scene: sky, sea, hills, streets; and which weather and camera are over them?"""
+"""Backgrounds of drawn scenes (sky, sea, hills, streets), and the effects of weather and camera."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["GROUNDS", "backdrop", "finish", "rainfall", "texture"]
 def backdrop(
     sky: tuple[Colour, Colour], ground: str, horizon: float, size: int, rng: np.random.Generator, *, light: float = 1
 ) -> Image.Image:
-    """An empty scene, RGB, ``size`` x ``size``; drawn at twice the size and averaged down.
+    """An empty scene, RGB, ``size`` x ``size``; drawn at twice the size and reduced.
 
     Args:
         sky: colours at the top and at the horizon.
-        ground: one of ``GROUNDS``, what lies under the sky.
-        horizon: where it begins, 0 at the top and 1 at the bottom of the picture.
+        ground: one of ``GROUNDS``, below the sky.
+        horizon: its height, 0 at the top and 1 at the bottom of the image.
         size: pixels.
-        rng: picks colours and details.
-        light: below 1 dims what lies under the sky.
+        rng: chooses colours and details.
+        light: brightness below the sky; less than 1 is darker.
     """
     canvas = _Canvas(2 * size, light, rng)
     canvas.image.paste(_gradient(*sky, canvas.side, 1 if ground == "seabed" else horizon))
@@ -36,20 +36,20 @@ def backdrop(
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def rainfall(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Thin bright streaks over everything."""
-    streaks = Image.new("L", picture.size)
+def rainfall(image: Image.Image, rng: np.random.Generator) -> None:
+    """Draw thin bright streaks over the whole image."""
+    streaks = Image.new("L", image.size)
     draw, slant = ImageDraw.Draw(streaks), rng.uniform(-0.3, 0.3)
-    for x, y, length in rng.uniform((-0.1, -0.1, 0.04), (1.1, 1, 0.12), (70, 3)) * picture.width:
+    for x, y, length in rng.uniform((-0.1, -0.1, 0.04), (1.1, 1, 0.12), (70, 3)) * image.width:
         draw.line((x, y, x + slant * length, y + length), 90)
-    picture.paste((235, 240, 246), (0, 0), streaks)
+    image.paste((235, 240, 246), (0, 0), streaks)
 
 
-def finish(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A camera's share: brightness, contrast, a tint, a little blur and noise."""
+def finish(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Effects of a camera: brightness, contrast, a tint, a little blur and noise."""
     if rng.random() < 0.5:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
-    pixels = np.asarray(picture).astype(np.float32)
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0))))
+    pixels = np.asarray(image).astype(np.float32)
     gain = (rng.uniform(0.88, 1.22) * rng.uniform(0.95, 1.05, 3)).astype(np.float32)
     middle = float(pixels.mean())
     pixels = (middle + (pixels - middle) * float(rng.uniform(0.8, 1.1))) * gain
@@ -58,9 +58,9 @@ def finish(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def texture(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A random piece of a texture: ``shape`` (H, W), float32, mean 0 and deviation 1 over the whole of it.
+    """A random part of a texture: ``shape`` (H, W), float32; the whole texture has mean 0 and deviation 1.
 
-    ``kind``: "cloudy", "patch", "streak" (lying ones) or "grain".
+    ``kind``: "cloudy", "patch", "streak" (horizontal) or "grain".
     """
     tile = _textures()[kind]
     rows, columns = (rng.integers(len(tile)) + np.arange(length) for length in shape)
@@ -69,7 +69,7 @@ def texture(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.n
 
 @lru_cache(maxsize=1)
 def _textures() -> dict[str, np.ndarray]:
-    """Tiles (512, 512) of noise that pictures take pieces of: quicker than noise of their own."""
+    """Tiles (512, 512) of noise, of which each image uses a part: faster than noise drawn for each."""
     rng = np.random.default_rng(20)
 
     def smooth(*grid: int) -> np.ndarray:
@@ -87,15 +87,15 @@ def _textures() -> dict[str, np.ndarray]:
 
 
 class _Canvas:
-    """A square picture with what a ground is laid out of."""
+    """A square image, with the strokes that grounds are drawn of."""
 
     def __init__(self, side: int, light: float, rng: np.random.Generator) -> None:
         self.image = Image.new("RGB", (side, side))
         self.draw = ImageDraw.Draw(self.image)
         self.side, self.light, self.rng = side, light, rng
 
-    def lie(self, top: float, far: Colour, near: Colour, *, wave: float = 0) -> None:
-        """Cover everything below a straight or waving edge with a gradient."""
+    def cover(self, top: float, far: Colour, near: Colour, *, wave: float = 0) -> None:
+        """Cover the area below a straight or wavy edge with a gradient."""
         x, rng = np.linspace(0, 1, 40), self.rng
         y = top + wave * np.sin(x * rng.uniform(3, 9) + rng.uniform(0, 6)) + wave / 2 * np.sin(x * rng.uniform(9, 20))
         edge = (np.stack([x, y], 1) * self.side).ravel().tolist()
@@ -103,8 +103,8 @@ class _Canvas:
         ImageDraw.Draw(mask).polygon([0, self.side, *edge, self.side, self.side], 1)
         self.image.paste(_gradient(shade(far, self.light), shade(near, self.light), self.side, 1), (0, 0), mask)
 
-    def strew(self, top: float, count: int, across: float, up: float, *colours: Colour, width: int = 2) -> None:
-        """Short strokes below ``top``, longer towards the viewer: waves, blades of grass, cracks."""
+    def scatter(self, top: float, count: int, across: float, up: float, *colours: Colour, width: int = 2) -> None:
+        """Draw short strokes below ``top``, longer ones nearer to the viewer: waves, blades of grass, cracks."""
         x, depth = self.rng.random(count), self.rng.random(count) ** 0.7
         y, length = top + (1.02 - top) * depth, (0.3 + depth) * self.rng.uniform(0.4, 1, count)
         ends = np.stack([x, y, x + across * length, y - up * length], 1) * self.side
@@ -113,7 +113,7 @@ class _Canvas:
             self.draw.line(end, inks[which], width)
 
     def skyline(self, horizon: float) -> None:
-        """Blocks of flats on the horizon, some with lit windows."""
+        """Draw blocks of flats on the horizon, some with lit windows."""
         rng, side, left = self.rng, self.side, -0.05 * self.side
         tint = rng.integers(90, 170) + rng.integers(-16, 17, 3)
         step = side / 36
@@ -130,7 +130,7 @@ class _Canvas:
 
 
 def _gradient(top: Colour, bottom: Colour, side: int, end: float) -> Image.Image:
-    """From one colour at the top to another at the height ``end`` and below."""
+    """A gradient from one colour at the top to another at the height ``end`` and below."""
     mix = np.clip(np.arange(side) / (end * side), 0, 1)[:, None]
     column = np.asarray(top) * (1 - mix) + np.asarray(bottom) * mix
     return Image.fromarray(column.astype(np.uint8)[:, None]).resize((side, side), Image.Resampling.NEAREST)
@@ -145,8 +145,8 @@ HILLS = (((140, 170, 110), (104, 140, 84)), ((190, 180, 110), (150, 150, 80)), (
 
 def _sea(canvas: _Canvas, horizon: float) -> None:
     far, near = WATER[canvas.rng.integers(len(WATER))]
-    canvas.lie(horizon, far, near)
-    canvas.strew(horizon, 90, 0.12, 0, shade(far, 1.25), near)
+    canvas.cover(horizon, far, near)
+    canvas.scatter(horizon, 90, 0.12, 0, shade(far, 1.25), near)
 
 
 def _seabed(canvas: _Canvas, horizon: float) -> None:
@@ -155,39 +155,39 @@ def _seabed(canvas: _Canvas, horizon: float) -> None:
         ray = [(x, 0), (x + 0.08 * side, 0), (x + 0.1 * side, side), (x - 0.2 * side, side)]
         ImageDraw.Draw(rays).polygon(ray, 26)
     canvas.image.paste((255, 255, 255), (0, 0), rays)
-    canvas.lie(rng.uniform(0.8, 0.95), (120, 140, 130), (150, 130, 90), wave=0.025)
+    canvas.cover(rng.uniform(0.8, 0.95), (120, 140, 130), (150, 130, 90), wave=0.025)
     for x, y, r in rng.uniform((0, 0, 0.006), (1, 1, 0.02), (18, 3)) * side:
         canvas.draw.ellipse((x - r, y - r, x + r, y + r), outline=(200, 232, 240), width=2)
 
 
 def _grass(canvas: _Canvas, horizon: float) -> None:
     far, near = GREEN[canvas.rng.integers(len(GREEN))]
-    canvas.lie(horizon - 0.02, shade(far, 0.85), shade(far, 0.85), wave=0.04)
-    canvas.lie(horizon, far, near, wave=0.01)
-    canvas.strew(horizon + 0.02, 220, 0.015, 0.07, near, far, (60, 104, 46))
+    canvas.cover(horizon - 0.02, shade(far, 0.85), shade(far, 0.85), wave=0.04)
+    canvas.cover(horizon, far, near, wave=0.01)
+    canvas.scatter(horizon + 0.02, 220, 0.015, 0.07, near, far, (60, 104, 46))
 
 
 def _hills(canvas: _Canvas, horizon: float) -> None:
     far, near = HILLS[canvas.rng.integers(len(HILLS))]
     for step, dim in enumerate((1.1, 0.96, 0.82)):
-        canvas.lie(horizon - 0.03 + step * (1 - horizon) * 0.3, shade(far, dim), shade(near, dim), wave=0.03)
-    canvas.strew(horizon + 0.05, 90, 0.02, 0.04, shade(far, 0.85), shade(near, 0.85))
+        canvas.cover(horizon - 0.03 + step * (1 - horizon) * 0.3, shade(far, dim), shade(near, dim), wave=0.03)
+    canvas.scatter(horizon + 0.05, 90, 0.02, 0.04, shade(far, 0.85), shade(near, 0.85))
 
 
 def _sand(canvas: _Canvas, horizon: float) -> None:
     _sea(canvas, horizon)
     shore = horizon + canvas.rng.uniform(0.1, 0.25)
-    canvas.lie(shore - 0.015, (246, 248, 246), (246, 248, 246), wave=0.012)
-    canvas.lie(shore, (222, 190, 136), (236, 208, 150), wave=0.012)
-    canvas.strew(shore + 0.05, 120, 0.012, 0.004, (204, 172, 118), (250, 232, 190), (160, 130, 96))
+    canvas.cover(shore - 0.015, (246, 248, 246), (246, 248, 246), wave=0.012)
+    canvas.cover(shore, (222, 190, 136), (236, 208, 150), wave=0.012)
+    canvas.scatter(shore + 0.05, 120, 0.012, 0.004, (204, 172, 118), (250, 232, 190), (160, 130, 96))
 
 
 def _road(canvas: _Canvas, horizon: float) -> None:
     canvas.skyline(horizon)
-    canvas.lie(horizon, (150, 146, 142), (176, 170, 162))
+    canvas.cover(horizon, (150, 146, 142), (176, 170, 162))
     kerb = horizon + (1 - horizon) * canvas.rng.uniform(0.2, 0.45)
-    canvas.lie(kerb, (110, 112, 116), (84, 86, 92))
-    canvas.strew(kerb, 120, 0.05, 0, (120, 122, 126), (74, 76, 82), width=1)
+    canvas.cover(kerb, (110, 112, 116), (84, 86, 92))
+    canvas.scatter(kerb, 120, 0.05, 0, (120, 122, 126), (74, 76, 82), width=1)
     y = (kerb + 1) / 2 * canvas.side
     for x in (np.arange(-0.2, 1, 0.24) + canvas.rng.uniform(0, 0.2)) * canvas.side:
         canvas.draw.line((x, y, x + 0.12 * canvas.side, y), (232, 226, 200), 6)
@@ -197,7 +197,7 @@ def _plaza(canvas: _Canvas, horizon: float) -> None:
     draw, side, rng = canvas.draw, canvas.side, canvas.rng
     if rng.random() < 0.5:
         canvas.skyline(horizon)
-    canvas.lie(horizon, (184, 168, 158), (204, 178, 150))
+    canvas.cover(horizon, (184, 168, 158), (204, 178, 150))
     for k in range(1, 9):
         y = (horizon + (1 - horizon) * (k / 8) ** 1.6) * side
         draw.line((0, y, side, y), (164, 146, 130), 2)

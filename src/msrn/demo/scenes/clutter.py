@@ -1,6 +1,6 @@
-"""What else is in drawn scenes? Things that are no label, many of them like one: a kite like a bird, a lamp like a sun.
+"""Objects of drawn scenes that are not labels; many resemble one: a kite a bird, a lamp the sun.
 
-Drawn as in ``shapes``.
+They are drawn as in ``shapes``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 from msrn.demo.scenes.pen import GLASS, LEAF, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
 
-# Points and colours read as tables: kept in few lines.
+# Points and colours are easier to read as compact tables.
 # fmt: off
 
 __all__ = ["CLUTTER"]
@@ -143,4 +143,4 @@ CLUTTER: dict[str, Thing] = {
     "tower": Thing(tower, "far", (0.3, 0.7), 0, 3),
     "flag": Thing(flag, "ground", (0.15, 0.45), 6, 2),
 }
-"""Name to thing; a scene's kind says which it may hold."""
+"""Name to object; the kind of a scene lists those that it may contain."""

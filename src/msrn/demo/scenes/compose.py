@@ -1,9 +1,9 @@
-"""What is seen in a drawn scene, and where does it stand?
+"""Compose a scene: choose its objects, place them, and derive the labels from what is visible.
 
-A scene has a kind (a beach, a night, a street...), which decides the background and how likely each label is: boats
-come with fish, stars with the moon, and the sun never with either. Things stand at very different sizes,
-turned, mirrored, half hidden and cut off by the border, among other things that are no label. What is hidden too far is
-taken out of the picture, so a label is true exactly when its thing can be seen.
+A scene has a kind (a beach, a night, a street ...), which decides the background and the probability of each label:
+boats occur with fish, stars with the moon, and the sun with neither of these two. Objects vary in size; they are
+rotated, mirrored, partly hidden or cut off by the border, and surrounded by objects that are not labels. An object that
+is hidden too much is removed, so a label is present exactly when its object is visible.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from msrn.demo.scenes.shapes import LABELLED
 __all__ = ["LABELS", "SCENES", "Layer", "Scene", "draw_scene", "visible"]
 
 LABELS: tuple[str, ...] = tuple(LABELLED)
-"""The labels, in the order of their columns. Each is one word of GloVe."""
+"""The labels, in the order of their columns. Each is a word of GloVe."""
 
 STRAY = 0.02
-"""Chance that a label a kind of scene does not know appears all the same."""
+"""Probability of a label that the kind of scene does not list."""
 
 MIN_SEEN, MIN_PIXELS = 0.5, 0.003
-"""A thing stays if this share of it, and this share of the picture, can be seen."""
+"""An object is kept if at least this share of it is visible, and it covers at least this share of the image."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A kind of scene: its skies (colours at the top and at the horizon), what lies below them, where the horizon may
-    be, how likely each label is, which clutter there may be, and how often the kind comes."""
+    """A kind of scene.
+
+    Fields: skies, colours at the top and at the horizon; ground, one of ``GROUNDS``; horizon, range of its height (0:
+    top, 1: bottom); labels, with their probabilities; clutter, names of ``CLUTTER``; weight, frequency of the kind.
+    """
 
     skies: tuple[tuple[Colour, Colour], ...]
     ground: str
@@ -107,15 +110,16 @@ def draw_scene(seed: int | tuple[int, ...], size: int = 192) -> tuple[Image.Imag
     """Draw one scene.
 
     Args:
-        seed: non-negative number or numbers; the same seed and size give the same picture.
-        size: side of the picture, pixels.
+        seed: non-negative number or numbers; the same seed and size give the same image.
+        size: side of the image, pixels.
 
     Returns:
-        An RGB picture, ``size`` x ``size``, and the labels to be seen in it: at least one, in the order of ``LABELS``.
+        An RGB image, ``size`` x ``size``, and the labels that are visible in it: at least one, in the order of
+        ``LABELS``.
 
     Example:
-        >>> picture, labels = draw_scene(7, 96)
-        >>> picture.size
+        >>> image, labels = draw_scene(7, 96)
+        >>> image.size
         (96, 96)
     """
     rng = np.random.default_rng(seed)
@@ -124,25 +128,25 @@ def draw_scene(seed: int | tuple[int, ...], size: int = 192) -> tuple[Image.Imag
     scene = SCENES[kind]
     horizon = float(rng.uniform(*scene.horizon))
     sky = scene.skies[rng.integers(len(scene.skies))]
-    picture = backdrop(sky, scene.ground, horizon, size, rng, light=0.45 if scene.skies is NIGHT else 1)
+    image = backdrop(sky, scene.ground, horizon, size, rng, light=0.45 if scene.skies is NIGHT else 1)
     labels: set[str] = set()
     while not labels:
         layers = sorted(plan(scene, horizon, size, rng), key=lambda layer: layer.depth)
         shown = visible(layers, size)
         labels = {layer.label for layer in shown if layer.label}
     for layer in shown:
-        picture.paste(layer.sprite, layer.corner, layer.sprite)
+        image.paste(layer.sprite, layer.corner, layer.sprite)
     if kind == "rain":
-        rainfall(picture, rng)
-    return finish(picture, rng), tuple(label for label in LABELS if label in labels)
+        rainfall(image, rng)
+    return finish(image, rng), tuple(label for label in LABELS if label in labels)
 
 
-# Things: which, where, how large, in what pose, and how much of them is seen.
+# Objects: which, where, how large, in what pose, and how much of them is visible.
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A posed thing: its sprite (RGBA), the sprite's top left corner in pixels, and how near it is (far ones first)."""
+    """A placed object: its sprite (RGBA), the top left corner of the sprite in pixels, and how near it is."""
 
     sprite: Image.Image
     corner: tuple[int, int]
@@ -151,7 +155,7 @@ class Layer:
 
 
 def plan(scene: Scene, horizon: float, size: int, rng: np.random.Generator) -> Iterator[Layer]:
-    """Everything a scene would hold, were nothing hidden."""
+    """All objects of a scene, visible or not."""
     ink = float(rng.choice([0, 0.025, 0.04]))
     for label, thing in LABELLED.items():
         if rng.random() < scene.labels.get(label, STRAY) and _fits(label, scene):
@@ -164,7 +168,7 @@ def plan(scene: Scene, horizon: float, size: int, rng: np.random.Generator) -> I
 
 
 def visible(layers: list[Layer], size: int) -> list[Layer]:
-    """The layers, far ones first, without those of which nearer ones or the border leave too little to see."""
+    """The layers, far ones first, without those that nearer layers or the border hide too much."""
     covered = Image.new("L", (size, size))
     shown: list[Layer] = []
     for layer in reversed(layers):
@@ -180,7 +184,7 @@ def visible(layers: list[Layer], size: int) -> list[Layer]:
 
 
 def _fits(label: str, scene: Scene) -> bool:
-    """Strays keep the two lights apart: no sun in a night, no moon or star by day."""
+    """Whether an unlisted label is possible: no sun at night, no moon or star by day."""
     night = scene.skies is NIGHT
     return label != "sun" if night else label not in ("moon", "star")
 
@@ -218,7 +222,7 @@ def _pose(thing: Thing, label: str | None, horizon: float, size: int, ink: float
 
 
 def _textured(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from above and a paper-like grain, on what is drawn."""
+    """Add light from above and a paper-like grain to a sprite."""
     pixels = np.asarray(sprite).astype(np.float32)
     light = np.linspace(1.1, 0.86, len(pixels), dtype=np.float32)[:, None]
     pixels[..., :3] *= (light + 0.06 * texture("patch", pixels.shape[:2], rng))[..., None]

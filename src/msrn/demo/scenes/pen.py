@@ -1,4 +1,4 @@
-"""What are the things of a drawn scene drawn with? A pen that poses what it draws, and colours that go together."""
+"""The pen that draws the objects of a scene in a given pose, and the colours it uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Colours read as tables: kept in few lines.
+# Colours are easier to read as compact tables.
 # fmt: off
 
 __all__ = [
@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
 OVERSAMPLE = 3
-"""Lines are drawn this many times larger and averaged down, which smooths their edges."""
+"""Lines are drawn larger by this factor and then reduced, which smooths their edges."""
 
 VIVID: tuple[Colour, ...] = (
     (214, 58, 56), (235, 120, 48), (240, 190, 60), (96, 170, 84), (44, 140, 140), (62, 120, 200), (120, 84, 180),
@@ -37,10 +37,11 @@ GLASS: tuple[Colour, ...] = ((178, 214, 232), (90, 112, 140), (250, 222, 130))
 
 @dataclass(frozen=True)
 class Thing:
-    """How a kind of thing stands in a picture.
+    """How to draw and place one kind of object.
 
-    ``place``: "sky", "far" (feet on the horizon), "ground" (feet below it), or "water". ``size``: side of its box over
-    that of the picture, smallest and largest. ``tilt``: largest turn, degrees. ``many``: most of them in one picture.
+    Fields: draw; place, "sky", "far" (its foot on the horizon), "ground" (its foot below it) or "water"; size, smallest
+    and largest side of its box as a share of the image; tilt, largest rotation in degrees; many, largest number of them
+    in one image.
     """
 
     draw: Callable[[Pen], None]
@@ -51,13 +52,13 @@ class Thing:
 
 
 class Pen:
-    """Draws smooth coloured shapes for one thing, posed.
+    """Draws smooth coloured shapes for one object, in a pose.
 
     Args:
-        radius: half the side of the unit box, in pixels of the finished picture.
-        angle: turn, in radians; mirror: -1 or 1; squeeze: width over height.
+        radius: half the side of the unit box, in pixels of the finished image.
+        angle: rotation in radians; mirror: -1 or 1; squeeze: width over height.
         ink: width of the darker outline, in unit coordinates; 0 for none.
-        rng: picks colours, variants and details.
+        rng: chooses colours, variants and details.
     """
 
     def __init__(
@@ -74,25 +75,25 @@ class Pen:
         self._draw = ImageDraw.Draw(self._canvas)
 
     def sprite(self) -> Image.Image:
-        """What was drawn, at the size of the finished picture: RGBA, square, centred on the box."""
+        """The drawing at the size of the finished image: RGBA, square, centred on the box."""
         return self._canvas.reduce(OVERSAMPLE)
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability comes true."""
+        """True with this probability."""
         return bool(self.rng.random() < probability)
 
     def between(self, low: float, high: float) -> float:
-        """A number, all equally likely."""
+        """A uniformly distributed number."""
         return float(self.rng.uniform(low, high))
 
     def pick(self, colours: Sequence[Colour], spread: int = 14) -> Colour:
-        """One of the colours, each channel moved by at most ``spread``."""
+        """One of the colours, with each channel changed by at most ``spread``."""
         base = np.asarray(colours[int(self.rng.integers(len(colours)))])
         red, green, blue = np.clip(base + self.rng.integers(-spread, spread + 1, 3), 0, 255)
         return int(red), int(green), int(blue)
 
     def polygon(self, points: Iterable[Point] | np.ndarray, colour: Colour, *, outline: bool = True) -> None:
-        """A filled polygon; its outline is drawn under it, so half of it shows."""
+        """A filled polygon; its outline is drawn below it, so half the width of the outline is visible."""
         corners = np.asarray(points if isinstance(points, np.ndarray) else list(points)) @ self._matrix + self._centre
         path = corners.ravel().tolist()
         if outline and self.ink:
@@ -114,12 +115,12 @@ class Pen:
     def oval(
         self, x: float, y: float, width: float, height: float, colour: Colour, *, tilt: float = 0, outline: bool = True
     ) -> None:
-        """An ellipse with half axes ``width`` and ``height``, turned by ``tilt`` radians."""
+        """An ellipse with half axes ``width`` and ``height``, rotated by ``tilt`` radians."""
         turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
         self.polygon(CIRCLE * (width, height) @ turn + (x, y), colour, outline=outline)
 
     def heap(self, ovals: Sequence[tuple[float, float, float, float]], colour: Colour) -> None:
-        """Several ovals as one body: the outline runs around them all."""
+        """Several ovals as one shape, with one outline around all of them."""
         if self.ink:
             for x, y, width, height in ovals:
                 self.oval(x, y, width + self.ink, height + self.ink, shade(colour, 0.5), outline=False)
@@ -139,12 +140,12 @@ CIRCLE = np.stack([np.cos(TURN), np.sin(TURN)], 1)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Darker below 1, lighter above."""
+    """The colour darker (factor below 1) or lighter (above 1)."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue
 
 
 def around(count: int, radius: float, *, start: float = 0, x: float = 0, y: float = 0) -> list[Point]:
-    """Points at equal steps on a circle."""
+    """Equally spaced points on a circle."""
     angles = start + 2 * np.pi * np.arange(count) / count
     return [(x + radius * float(np.cos(a)), y + radius * float(np.sin(a))) for a in angles]

@@ -1,6 +1,6 @@
-"""What do the labels of drawn scenes look like? One function a label.
+"""The objects that are the labels of drawn scenes: one function per label.
 
-Each draws in a box from (-1, -1) at the top left to (1, 1) at the bottom right: y points down, feet stand at y = 1.
+Each draws in a box from (-1, -1) at the top left to (1, 1) at the bottom right: y points down, and feet are at y = 1.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 from msrn.demo.scenes.pen import FUR, GLASS, LEAF, SKIN, STONE, VIVID, WALL, WOOD, Pen, Thing, around, shade
 
-# Points and colours read as tables: kept in few lines.
+# Points and colours are easier to read as compact tables.
 # fmt: off
 
 __all__ = ["LABELLED"]
@@ -291,4 +291,4 @@ LABELLED: dict[str, Thing] = {
     "umbrella": Thing(umbrella, "ground", (0.15, 0.5), 40, 2),
     "balloon": Thing(balloon, "sky", (0.13, 0.5), 15, 3),
 }
-"""Label to thing, in the order of the columns."""
+"""Label to object, in the order of the columns."""

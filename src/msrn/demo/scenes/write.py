@@ -1,4 +1,4 @@
-"""How are drawn scenes put on disk? Pictures in folders, a table per split, and a stamp that says what they are."""
+"""Write drawn scenes: images in folders, one table per split, and a file with the options of the drawing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from msrn.errors import DataError
 __all__ = ["write_scenes"]
 
 EDITION = 1
-"""Of the drawings: raised whenever the same seed gives another picture, so that old folders are drawn again."""
+"""Version of the drawings: increased when the same seed gives another image, so that old folders are drawn again."""
 
 MIN_SIZE = 32
-"""Pixels: things in smaller pictures could not be told apart."""
+"""Pixels: objects in smaller images cannot be recognised."""
 
 STAMP = "scenes.json"
 
@@ -37,21 +37,22 @@ def write_scenes(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Draw a data set into a folder, or leave the folder as it is if it already holds just that.
+    """Draw a data set into a folder, unless the folder already holds exactly this data set.
 
-    Written: ``images/<split>/000000.jpg``; ``train.csv``, ``val.csv``, ``test.csv`` with columns ``image`` (path from
-    here) and ``labels`` (joined by ``|``); ``labels.txt``; ``scenes.json``, the settings. The folder appears at once,
-    complete. A folder of scenes drawn with other settings is replaced. Picture ``i`` of split ``s`` grows from
-    ``(seed, s, i)``: no two are alike, and a larger set begins with the pictures of a smaller one.
+    The folder holds ``images/<split>/000000.jpg``; the tables ``train.csv``, ``val.csv`` and ``test.csv`` with columns
+    ``image`` (relative path) and ``labels`` (joined by ``|``); ``labels.txt``; and ``scenes.json``, the options. It is
+    renamed to its place when it is complete, and replaces a folder that was drawn with other options. Image ``i`` of
+    split ``s`` is drawn from the seed ``(seed, s, i)``, so a larger data set begins with the images of a smaller one.
 
     Args:
-        train, val, test: pictures in each split.
-        size: side of the pictures, pixels.
+        train, val, test: images in each split.
+        size: side of the images, pixels.
+        seed: of the drawings.
         workers: processes that draw.
-        progress: called with pictures done and pictures in all.
+        progress: called with the number of images that are drawn, and the total.
 
     Raises:
-        DataError: the folder holds something else than scenes, or a number is out of bounds.
+        DataError: the folder holds other files, or a number is out of bounds.
     """
     folder = Path(folder)
     counts = {"train": train, "val": val, "test": test}
@@ -59,7 +60,7 @@ def write_scenes(
         raise DataError(
             f"expected at least {MIN_SIZE} pixels and no negative number, got size {size}, seed {seed} and {counts}",
             where=str(folder),
-            hint="mend size, seed, train, val or test",
+            hint="correct size, seed, train, val or test",
         )
     stamp = {"edition": EDITION, "size": size, "seed": seed, **counts}
     if _holds(folder, stamp):
@@ -102,14 +103,14 @@ def _draw_all(
 
 def _draw_one(folder: Path, size: int, seed: int, splits: tuple[str, ...], job: tuple[str, int]) -> tuple[str, str]:
     split, index = job
-    picture, labels = draw_scene((seed, splits.index(split), index), size)
+    image, labels = draw_scene((seed, splits.index(split), index), size)
     name = f"images/{split}/{index:06d}.jpg"
-    picture.save(folder / name, quality=90)
+    image.save(folder / name, quality=90)
     return name, "|".join(labels)
 
 
 def _holds(folder: Path, stamp: Mapping[str, int]) -> bool:
-    """Whether the folder is the set wanted; raises if replacing it would destroy something else."""
+    """Whether the folder holds this data set. Raises DataError if the folder holds files of another kind."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -118,9 +119,9 @@ def _holds(folder: Path, stamp: Mapping[str, int]) -> bool:
         found = None
     if not isinstance(found, dict) or found.keys() != stamp.keys():
         raise DataError(
-            "expected no folder, an empty one, or a set of drawn scenes; found something else",
+            "expected a new folder, an empty one, or one of drawn scenes; found other files",
             where=str(folder),
-            hint="choose another folder, or move this one away",
+            hint="choose another folder, or move this one",
         )
     images = folder / "images"
     return found == stamp and all(

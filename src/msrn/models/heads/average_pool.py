@@ -1,23 +1,32 @@
-"""How far does the backbone get alone? Average pool and one linear layer: the baseline beside every claim."""
+"""Average pooling and one linear layer: the baseline beside every claim."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from msrn.models.backbone import FeatureTaps
-from msrn.models.classifier import ModelOutput, Tagger
+from msrn import registry
+from msrn.models.heads.base import Head, HeadOutput, LabelInputs, at_least_float32
 
-__all__ = ["AveragePool"]
+__all__ = ["AveragePool", "Options"]
 
 
-class AveragePool(Tagger):
-    """Global average of the deepest tap, then a linear layer. It reads no label semantics."""
+class Options(registry.Options):
+    """Average pooling has no options."""
 
-    def __init__(self, backbone: FeatureTaps, *, num_labels: int) -> None:
-        super().__init__(backbone)
-        self.output = nn.Linear(backbone.channels[-1], num_labels)
+    name: str = "average_pool"
 
-    def forward(self, image: Tensor) -> ModelOutput:
-        """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``."""
-        deepest = self.backbone(image)[-1]  # (B, C, H, W)
-        return ModelOutput(self.output(deepest.mean(dim=(2, 3))), {})
+
+class AveragePool(Head):
+    """Global average of the deepest feature map, then a linear layer: ``(C + 1) L`` weights."""
+
+    def __init__(self, options: Options, *, channels: Sequence[int], labels: LabelInputs) -> None:
+        super().__init__()
+        self.output = nn.Linear(channels[-1], len(labels))
+
+    def forward(self, feature_maps: Sequence[Tensor]) -> HeadOutput:
+        """``(B, C, H, W)``, the last of the maps, to logits ``(B, L)``."""
+        pooled, without_autocast = at_least_float32(feature_maps[-1].mean(dim=(2, 3)))  # (B, C)
+        with without_autocast:
+            return HeadOutput(self.output(pooled), {})

@@ -1,144 +1,191 @@
-"""What is MSRN? The Multi-layered Semantic Representation Network (arXiv 2106.11596), top to bottom.
+"""The MSRN head: semantic attention over feature maps at several depths (arXiv 2106.11596).
 
-    image (B, 3, H, W)
-      └ backbone ──► taps (B, C_t, H_t, W_t)          stages of a CNN, three in the paper           section 3.1
-           └ buffer, pool, project ──► (B, N_t, D)
-    word vectors (L, E), label graph (L, L)
-      └ graph attention ──► label semantics (L, D) ──► group semantics (G, D)                       section 3.2
+    feature maps (B, C_t, H_t, W_t)                           stages of a CNN, three in the paper    section 3.1
+      └ extra convolution, max-pool, projection ──► (B, N_t, D)
+    label embeddings (L, E), label graph (L, L)
+      └ graph attention ──► label semantics (L, D) ──► group semantics (G, D)                        section 3.2
     both
-      └ semantic attention per tap ──► (B, K, D), K = L + G; taps side by side: (B, K, T D)         section 3.3
-           └ head ──► logits (B, L)                                                                 section 3.4
+      └ semantic attention per map ──► (B, K, D), K = L + G; maps side by side: (B, K, T D)          section 3.3
+           └ output layer ──► logits (B, L)                                                          section 3.4
 
-Where we differ: any backbone, any number of taps, a second head (see ``PerLabelHead``), and semantics that are folded
-into constants for inference. The numbers for the published configuration are those of the published network.
+Where we differ: any backbone, any number of maps, a second output layer (``PerLabelOutput``), and semantics that are
+precomputed for inference. The published configuration gives the published network's numbers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msrn import registry
 from msrn.errors import ConfigError, ShapeError
-from msrn.models.backbone import FeatureTaps
-from msrn.models.classifier import ModelOutput, Tagger
-from msrn.models.label_semantics import FoldedSemantics, LabelSemantics
-from msrn.ops.semantic_attention import Form, semantic_attention
+from msrn.labels.space import LabelSpace
+from msrn.models.heads.base import Head, HeadOutput, LabelInput, LabelInputs, at_least_float32
+from msrn.models.label_semantics import LabelSemantics, PrecomputedSemantics, num_groups_for
+from msrn.models.published import load_published
+from msrn.ops.semantic_attention import semantic_attention
 
-__all__ = ["MSRN", "FlattenHead", "PerLabelHead"]
+__all__ = ["MSRN", "FlattenOutput", "Options", "PerLabelOutput"]
 
 
-class MSRN(Tagger):
-    """Multi-label logits from features at several depths, pooled once per label and per group of labels.
+class Options(registry.Options):
+    """Options of the MSRN head. Lists hold one value per feature map, shallow to deep."""
+
+    name: str = "msrn"
+    width: Annotated[int, Field(ge=1)] = Field(512, description="D, width of the semantics")
+    group_ratio: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="groups per label: G = int(ratio L)")
+    group_loss: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the group loss")
+    extra_convs: tuple[bool, ...] = Field(
+        (True, True, False), description="extra 1x1 convolution with bias between backbone and pool"
+    )
+    pools: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2, 2, 2), description="side and stride of the max-pool; 1: none"
+    )
+    output_layer: Literal["flatten", "per_label"] = Field(
+        "flatten", description="flatten, as in the released checkpoints, or per_label, with far fewer weights"
+    )
+    checkpoint: str = Field("", description="released MSRN checkpoint (.pth.tar) to start from; needs a ResNet-101")
+    checkpoint_labels: str = Field(
+        "",
+        description="file of label names, one a line, in the checkpoint's order; empty: the order of the published "
+        "vocabulary with these labels",
+    )
+
+
+class MSRN(Head):
+    """Logits from features at several depths, pooled once per label and once per group of labels.
 
     Args:
-        backbone: gives T feature maps.
-        semantics: gives the K semantic vectors of width D.
-        head: ``FlattenHead`` (the released checkpoints) or ``PerLabelHead``.
-        width: D.
-        buffers: per tap, whether an extra 1x1 convolution with bias stands between backbone and pooling.
-        pools: per tap, side and stride of a max-pool; 1 leaves the map as it is.
-        group_loss_weight: factor of the group loss (published: 1e-4).
+        options: see ``Options``.
+        channels: of the T feature maps.
+        labels: names, embeddings and graph of at least two labels.
 
     Raises:
-        ConfigError: buffers or pools are not given once per tap.
+        ConfigError: fewer than two labels, or ``extra_convs`` or ``pools`` are not given once per feature map.
+        LabelError, WeightsError: the released checkpoint's order or weights do not fit.
     """
 
-    semantics: LabelSemantics | FoldedSemantics
-    attention: Form = "auto"
-    """Which implementation of semantic attention runs."""
+    needs: ClassVar[frozenset[LabelInput]] = frozenset({"embeddings", "graph"})
+    semantics: LabelSemantics | PrecomputedSemantics
 
-    def __init__(
-        self,
-        backbone: FeatureTaps,
-        semantics: LabelSemantics,
-        head: nn.Module,
-        *,
-        width: int = 512,
-        buffers: Sequence[bool] = (True, True, False),
-        pools: Sequence[int] = (2, 2, 2),
-        group_loss_weight: float = 1e-4,
-    ) -> None:
-        super().__init__(backbone)
-        taps = len(backbone.channels)
-        for setting, values in (("model.buffers", buffers), ("model.pools", pools)):
-            if len(values) != taps:
-                raise ConfigError(f"expected one value per tap ({taps}), got {list(values)}", where=setting)
-        self.semantics = semantics
-        self.head = head
-        self.tap_buffers = nn.ModuleList(
-            nn.Conv2d(channels, channels, 1) if wanted else nn.Identity()
-            for channels, wanted in zip(backbone.channels, buffers, strict=True)
+    def __init__(self, options: Options, *, channels: Sequence[int], labels: LabelInputs) -> None:
+        super().__init__()
+        count, groups = len(labels), num_groups_for(len(labels), options.group_ratio)
+        if count < 2:
+            hint = "use --model.head average_pool"
+            raise ConfigError(f"the head msrn needs at least two labels, got {count}", "model.head", hint)
+        for option, values in (("extra_convs", options.extra_convs), ("pools", options.pools)):
+            if len(values) != len(channels):
+                expected = f"expected one value per feature map ({len(channels)}), got {list(values)}"
+                raise ConfigError(expected, f"model.head.{option}")
+        assert labels.embeddings is not None
+        assert labels.graph is not None
+        self.options = options
+        self.names = labels.names
+        width = options.width
+        output_layer: nn.Module = (
+            FlattenOutput(num_labels=count, num_groups=groups, width=width * len(channels))
+            if options.output_layer == "flatten"
+            else PerLabelOutput(num_labels=count, width=width * len(channels))
         )
-        self.projections = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.channels)
-        self.pools = tuple(pools)
-        self.group_loss_weight = group_loss_weight
+        self.semantics = LabelSemantics(labels.embeddings, labels.graph, width=width, num_groups=groups)
+        self.output_layer = output_layer
+        self.extra_convs = nn.ModuleList(
+            nn.Conv2d(each, each, 1) if wanted else nn.Identity()
+            for each, wanted in zip(channels, options.extra_convs, strict=True)
+        )
+        self.projections = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
 
-    def forward(self, image: Tensor) -> ModelOutput:
-        """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``."""
+    def forward(self, feature_maps: Sequence[Tensor]) -> HeadOutput:
+        """Feature maps ``(B, C_t, H_t, W_t)`` to logits ``(B, L)`` and the weighted group loss."""
         semantics = self.semantics()
         vectors = semantics.vectors  # (K, D)
-        taps = self.project(self.features(image))
-        pooled = [semantic_attention(features, vectors, form=self.attention) for features in taps]
-        logits = self.head(torch.cat(pooled, dim=-1), semantics.assignment)  # (B, K, T D) to (B, L)
-        return ModelOutput(logits, {"group": self.group_loss_weight * semantics.group_loss()})
+        features = self.project(self.pooled(feature_maps))
+        attended = [semantic_attention(each, vectors) for each in features]  # T x (B, K, D)
+        logits = self.output_layer(torch.cat(attended, dim=-1), semantics.assignment)
+        return HeadOutput(logits, {"group": self.options.group_loss * semantics.group_loss()})
 
-    def features(self, image: Tensor) -> list[Tensor]:
-        """The taps after buffer and pool: ``(B, C_t, H_t, W_t)`` each."""
+    def pooled(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps after extra convolution and pool: ``(B, C_t, H_t, W_t)`` each."""
         maps = []
-        for tap, (features, buffer, pool) in enumerate(
-            zip(self.backbone(image), self.tap_buffers, self.pools, strict=True)
+        for number, (features, conv, pool) in enumerate(
+            zip(feature_maps, self.extra_convs, self.options.pools, strict=True)
         ):
-            if min(features.shape[-2:]) < pool:
+            height, width = features.shape[-2:]
+            if min(height, width) < pool:
                 raise ShapeError(
-                    f"tap {tap} has a map of {features.shape[-2]} x {features.shape[-1]}, too small for pool {pool}",
-                    where=f"image {image.shape[-2]} x {image.shape[-1]} px",
-                    hint="use larger images or set model.pools to 1 for this tap",
+                    f"feature map {number} is {height} x {width}, too small for a pool of {pool}",
+                    where="model.head.pools",
+                    hint="use larger images, or a pool of 1 for this map",
                 )
-            features = buffer(features)
+            features = conv(features)
             maps.append(F.max_pool2d(features, pool) if pool > 1 else features)
         return maps
 
     def project(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Taps ``(B, C_t, H_t, W_t)`` to the semantic width: ``(B, N_t, D)`` each, N_t = H_t W_t."""
+        """Maps ``(B, C_t, H_t, W_t)`` to the semantic width: ``(B, N_t, D)`` each, N_t = H_t W_t."""
         return [
             projection(features).flatten(2).transpose(1, 2)
             for projection, features in zip(self.projections, maps, strict=True)
         ]
 
-    def fold(self) -> None:
-        """Replace the label side by its present value. After this the model can no longer be trained."""
+    def precompute(self) -> None:
+        """Replace the label semantics by their current values."""
         if isinstance(self.semantics, LabelSemantics):
-            self.semantics = self.semantics.fold()
+            self.semantics = self.semantics.precompute()
+
+    def label_groups(self) -> Tensor:
+        """The assignment of labels to groups, ``(L, G)``."""
+        assignment: Tensor = self.semantics().assignment
+        return assignment
+
+    def initialize(self, backbone: nn.Module) -> None:
+        """Load the released checkpoint that the options name."""
+        if self.options.checkpoint:
+            order = self.options.checkpoint_labels
+            names = LabelSpace.read(Path(order)).names if order else None
+            load_published(self, backbone, self.options.checkpoint, order=names)
 
 
-class FlattenHead(nn.Module):
-    """The released checkpoints' head: one hidden layer over everything. ``K T D x 2048`` weights, 264 M on COCO."""
+class FlattenOutput(nn.Module):
+    """The released checkpoints' output layer: one hidden layer over everything.
 
-    def __init__(self, *, num_labels: int, num_groups: int, channels: int, hidden: int = 2048) -> None:
+    There are ``K T D x 2048`` weights in its first layer, 264 M on COCO.
+    """
+
+    def __init__(self, *, num_labels: int, num_groups: int, width: int, hidden: int = 2048) -> None:
         super().__init__()
-        self.hidden = nn.Linear((num_labels + num_groups) * channels, hidden)
+        self.hidden = nn.Linear((num_labels + num_groups) * width, hidden)
         self.output = nn.Linear(hidden, num_labels)
 
-    def forward(self, pooled: Tensor, assignment: Tensor) -> Tensor:
-        """``pooled (B, K, T D)`` to logits ``(B, L)``; the assignment is not used."""
-        return self.output(F.leaky_relu(self.hidden(pooled.tanh().flatten(1)), 0.01))
+    def forward(self, attended: Tensor, assignment: Tensor) -> Tensor:
+        """``attended (B, K, T D)`` to logits ``(B, L)``; the assignment is not used."""
+        hidden, without_autocast = at_least_float32(F.leaky_relu(self.hidden(attended.tanh().flatten(1)), 0.01))
+        with without_autocast:
+            logits: Tensor = self.output(hidden)
+            return logits
 
 
-class PerLabelHead(nn.Module):
+class PerLabelOutput(nn.Module):
     """Each label reads its own vector and those of its groups: ``L x 2 T D`` weights, 0.25 M on COCO."""
 
-    def __init__(self, *, num_labels: int, channels: int) -> None:
+    def __init__(self, *, num_labels: int, width: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(2 * channels)
-        self.weight = nn.Parameter(torch.empty(num_labels, 2 * channels).uniform_(-bound, bound))
+        bound = 1 / math.sqrt(2 * width)
+        self.weight = nn.Parameter(torch.empty(num_labels, 2 * width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_labels).uniform_(-bound, bound))
 
-    def forward(self, pooled: Tensor, assignment: Tensor) -> Tensor:
-        """``pooled (B, K, T D)`` and ``assignment (L, G)`` to logits ``(B, L)``."""
-        labels, groups = torch.split(pooled, list(assignment.shape), dim=1)
+    def forward(self, attended: Tensor, assignment: Tensor) -> Tensor:
+        """``attended (B, K, T D)`` and ``assignment (L, G)`` to logits ``(B, L)``."""
+        labels, groups = torch.split(attended, list(assignment.shape), dim=1)
         joined = torch.cat((labels, assignment.to(groups.dtype) @ groups), dim=-1).tanh()  # (B, L, 2 T D)
-        return torch.einsum("blc,lc->bl", joined, self.weight.to(joined.dtype)) + self.bias
+        joined, without_autocast = at_least_float32(joined)
+        with without_autocast:
+            return torch.einsum("blc,lc->bl", joined, self.weight) + self.bias

@@ -1,7 +1,7 @@
-"""How does semantic attention run in bounded memory on torch's own operations, on any device and in any precision?
+"""Semantic attention in bounded memory with torch's own operations, on any device and in any precision.
 
-The ``(K, N)`` products of a few channels at a time, positions last: ``x (B, D, N)``, ``q (D, K)``. Every sum over N is
-a batched matrix product; no more than a set number of bytes is held, forward and backward.
+It computes the ``(K, N)`` products of a few channels at a time, positions last: ``x (B, D, N)``, ``q (D, K)``. Every
+sum over N is a batched matrix product; products take at most ``CHUNK_BYTES``, forward and backward.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 __all__ = ["CHUNK_BYTES", "attention_backward", "attention_forward"]
 
 CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
-"""Most bytes of products held at once, by device type; 64 MiB elsewhere. On a CPU a block that stays in cache is
+"""Maximum bytes of products held at once, by device type; 64 MiB elsewhere. On a CPU a block that stays in cache is
 several times faster."""
 
 

@@ -1,4 +1,4 @@
-"""How does semantic attention run on a CPU without ever holding a product? (MSRN, section 3.3; fused, in numba)
+"""Fused semantic attention on a CPU, in numba: no product is ever held (MSRN, section 3.3).
 
 A row is one channel of one image: N positions ``x``, and for each of K vectors one number ``q``. Per row and vector:
 
@@ -6,20 +6,20 @@ A row is one channel of one image: N positions ``x``, and for each of K vectors 
 
 One pass over the positions suffices, because the largest exponent needs no search: ``q x`` is largest at
 ``top = max x`` when q >= 0 and at ``top = min x`` otherwise, the same two numbers for all K vectors. So no exponent is
-above zero, nothing can overflow, and no sum is rescaled on the way. The difference ``x - top`` is taken before the
-product: exponents keep their relative precision however large ``q x`` is. The backward pass has ``s0`` and ``shift``,
-computes e once more, and with ``g`` the incoming gradient makes in one pass
+above zero, nothing can overflow, and no sum is rescaled. The difference ``x - top`` is taken before the product, so
+exponents keep their relative precision however large ``q x`` is. The backward pass has ``s0`` and ``shift``, computes e
+again and, with ``g`` the incoming gradient, computes in one pass
 
     grad x[n] = sum over k of  g e[n] / s0 (1 + q (x[n] - out))       grad q = sum over b of  g sum e (x - out)^2 / s0
 
-Nothing of size N * K is ever stored: a row's positions stay in the nearest cache while K vectors pass over them.
+Nothing of size N * K is ever stored: a row's positions stay in the nearest cache while all K vectors read them.
 
-Two choices need a reason. The exponential is ours, because LLVM cannot vectorise the library's. And the rows run on the
-threads of torch's own pool (GNU OpenMP's ``GOMP_parallel``): they wait actively for a while after each of torch's
-operations, so that other threads would share cores with them and take twice as long. Where that pool is not found, and
-in a forked child, which the pool does not survive, plain Python threads do the same around code that holds no lock;
-numba's own pools would abort there, or on two callers at once. Rows do not meet, hence results are the same bit for bit
-whatever the threads.
+Two choices have particular reasons. The exponential is our own, because LLVM cannot vectorise the library's. And rows
+run on the threads of torch's own pool (GNU OpenMP's ``GOMP_parallel``): these spin for a while after each of torch's
+operations, so other threads would share cores with them and take twice as long. Where that pool is not found, and in a
+forked child, which the pool does not survive, Python threads do the same work in code that releases the lock; numba's
+own pools would abort there, or with two callers at once. Rows are independent, so results are the same bit for bit for
+any number of threads.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from torch import Tensor
 __all__ = ["attention_backward", "attention_forward"]
 
 WORK_PER_THREAD = 500_000
-"""Exponentials that are worth one more thread: about a quarter of a millisecond, several times its start."""
+"""Exponentials per additional thread: about a quarter of a millisecond, several times what starting one takes."""
 BLOCKS_PER_THREAD = 8
-"""Rows are handed out in this many blocks a thread, so that a core busy elsewhere does not hold up the rest."""
+"""Rows are handed out in this many blocks per thread, so that a core busy elsewhere does not delay the others."""
 
 if numba.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set: the kernel would run as plain Python")
@@ -88,19 +88,19 @@ def _channels_first(tensor: Tensor) -> Tensor:
 
 
 def _over_rows(kernel: Any, x: Tensor, q: Tensor, *others: Tensor) -> None:
-    """Runs ``kernel`` over all rows of ``x (B, D, N)`` with ``q (D, K)`` on torch's number of threads."""
+    """Run ``kernel`` over all rows of ``x (B, D, N)`` with ``q (D, K)`` on torch's number of threads."""
     rows, positions = x.shape[0] * x.shape[1], x.shape[2]
     threads = max(1, min(torch.get_num_threads(), rows, rows * positions * q.shape[1] // WORK_PER_THREAD))
     step = max(1, -(-rows // (threads * BLOCKS_PER_THREAD if threads > 1 else 1)))
     places = [tensor.data_ptr() for tensor in (x, q, *others)]
     job = np.array([0, 0, rows, step, positions, *q.shape, *places], np.int64)
-    address = job[1] = job.ctypes.data  # where the counter of rows that are taken lies
+    address = job[1] = job.ctypes.data  # address of the counter of rows taken
     pool = _torch_pool() if threads > 1 and os.getpid() == _PROCESS else None
     if pool is not None:
-        # All of torch's threads, be there little work: those left out of a team would end, and be made anew by torch.
+        # All of torch's threads, even for little work: threads left out of a team end, and torch would start new ones.
         pool(kernel.address, address, torch.get_num_threads(), 0)
         return
-    work = functools.partial(kernel.ctypes, address)  # which holds no lock while it runs
+    work = functools.partial(kernel.ctypes, address)  # releases the lock while it runs
     helpers = [threading.Thread(target=work, name="msrn-attention") for _ in range(threads - 1)]
     for helper in helpers:
         helper.start()
@@ -114,7 +114,7 @@ _PROCESS = os.getpid()
 
 @functools.cache
 def _torch_pool() -> Callable[[int, int, int, int], None] | None:
-    """``GOMP_parallel`` of the OpenMP library that torch itself loaded; None where there is none."""
+    """``GOMP_parallel`` of the OpenMP library that torch loaded; None where there is none."""
     try:
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             places = {line.split(maxsplit=5)[5].strip() for line in maps if "gomp" in line}
@@ -128,7 +128,7 @@ def _torch_pool() -> Callable[[int, int, int, int], None] | None:
 
 
 def _kernel(function: Callable[[Any], None]) -> Any:
-    """Compiles now, or loads what another process compiled; where nothing can be written, compiles without keeping."""
+    """A kernel compiled now, or loaded as another process compiled it; not kept where nothing can be written."""
     kind, options = types.void(types.voidptr), {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
     try:
         return numba.cfunc(kind, cache=True, **options)(function)
@@ -136,14 +136,14 @@ def _kernel(function: Callable[[Any], None]) -> Any:
         return numba.cfunc(kind, **options)(function)
 
 
-# A kernel is one function of machine code, hence this. Functions of their own would be compiled by themselves and again
-# within the kernel; which of the two runs, and so the last bits of a result, would depend on what was found on disk.
+# Inlined, so that a kernel is one function of machine code. A separate function would be compiled by itself and again
+# within the kernel; which of the two runs, and so the last bits of a result, would depend on what is found on disk.
 _within = functools.partial(numba.njit, inline="always")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _power_of_two(typing: Any, biased: Any) -> Any:
-    """``2 ** n`` of the float whose lowest bits hold n + 127: those bits, moved to where the exponent stands."""
+    """``2 ** n`` of the float whose lowest bits hold n + 127: those bits, shifted to the place of the exponent."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -154,7 +154,7 @@ def _power_of_two(typing: Any, biased: Any) -> Any:
 
 
 def _extremum(name: str) -> Any:
-    """The LLVM minimum or maximum: unlike a comparison it vectorises without a promise that no NaN comes."""
+    """LLVM's minimum or maximum; unlike a comparison it vectorises without the assumption that there is no NaN."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def extremum(typing: Any, left: Any, right: Any) -> Any:
@@ -170,7 +170,7 @@ def _extremum(name: str) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _take(typing: Any, address: Any, count: Any) -> Any:
-    """Adds to the number at an address in one step that no other thread comes between; gives what was there."""
+    """Add to the number at an address atomically; the result is the number before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -192,9 +192,9 @@ def _floats(typing: Any, address: Any) -> Any:
 _minimum = _extremum("llvm.minimum")
 _maximum = _extremum("llvm.maximum")
 _LOG2_E = np.float32(1.4426950408889634)
-_LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: nothing, and still a normal number
+_LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: negligible, and still a normal number
 _BIAS = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: n + _BIAS has n + 127 in its lowest bits
-_P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: least largest relative error on -1/2 .. 1/2, 1.1e-7
+_P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: minimax relative error on -1/2 .. 1/2, 1.1e-7
 _P2 = np.float32(0.24022242)
 _P3 = np.float32(0.05550734)
 _P4 = np.float32(0.00967151)
@@ -221,9 +221,9 @@ def _extent(x: Any) -> Any:
 
 @_within
 def _forward_rows_across(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any, total: Any) -> None:
-    """``_forward_rows`` for few positions, vectors side by side: one after another, sums so short never get going."""
+    """``_forward_rows`` for few positions, vectorised over vectors: a sum over so few positions would not vectorise."""
     count = q.shape[1]
-    # Whole registers; the vectors that fill the last ones are zero. Without the maximum LLVM cannot count the turns.
+    # Whole registers, padded with zero vectors. Without the maximum LLVM cannot derive the number of iterations.
     wide = max(32, (count + 31) // 32 * 32)
     rate, top = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
     s0, s1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
@@ -270,7 +270,7 @@ def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any
 def _backward_rows(
     first: Any, last: Any, x: Any, q: Any, shift: Any, total: Any, grad: Any, grad_x: Any, grad_q: Any
 ) -> None:
-    """Adds to ``grad_x (R, N)``, which starts at zero, and sets ``grad_q (R, K)``; the rest as in ``_forward_rows``."""
+    """Add to ``grad_x (R, N)``, which starts at zero, and set ``grad_q (R, K)``; the rest as in ``_forward_rows``."""
     for r in range(first, last):
         row, vectors, grad_row = x[r], q[r % q.shape[0]], grad_x[r]
         low, high = _extent(row)
@@ -292,7 +292,7 @@ def _backward_rows(
 
 @_kernel
 def _forward(address: Any) -> None:
-    """What a thread does with a job of ``_over_rows``: takes rows until none is left."""
+    """The work of one thread on a job of ``_over_rows``: take rows until none is left."""
     job = numba.carray(address, (12,), np.int64)
     rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
     x, q = numba.carray(_floats(job[7]), (rows, positions)), numba.carray(_floats(job[8]), (width, count))

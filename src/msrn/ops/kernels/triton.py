@@ -246,27 +246,35 @@ def _feature_gradient(  # type: ignore[no-untyped-def]
     per_thread: tl.constexpr, channels: tl.constexpr, positions: tl.constexpr,
 ):  # fmt: skip
     """``grad x = sum over k of  e (height + slope (x - top))`` of some positions and channels of one image."""
-    image, block, d = _block(tl.cdiv(num_positions, per_thread * positions), num_channels, channels)
-    d = (d ^ 1)[None, :, None]  # neighbours change places, or a thread is given several channels, each with its loads
-    n = (block * per_thread + tl.arange(0, per_thread).to(tl.int64)[:, None, None]) * positions
-    n += tl.arange(0, positions)[None, None, :]
-    inside = d < num_channels
-    valid = (n < num_positions) & inside
-    x = tl.load(x_ptr + image * stride_b + n * stride_n + d * stride_d, mask=valid, other=0.0).to(tl.float32)
+    program, channel_blocks = tl.program_id(0), tl.cdiv(num_channels, channels)
+    blocks = tl.cdiv(num_positions, per_thread * positions)
+    image = (program // (channel_blocks * blocks)).to(tl.int64)
+    first_n = (program // channel_blocks % blocks).to(tl.int64) * (per_thread * positions)
+    first_d = (program % channel_blocks).to(tl.int64) * channels
+    # One dimension, channels fastest, folded after the load. How a tile of several dimensions is laid over the threads
+    # differs between versions of Triton, and a thread that is given several channels has the loads of each of them in
+    # the loop. For the same reason neighbours change places (^ 1): channels side by side would be one thread's.
+    lanes: tl.constexpr = channels * positions
+    tile, lane = tl.arange(0, per_thread * lanes), tl.arange(0, lanes)
+    n, tile_d, d = first_n + tile // channels, first_d + (tile % channels ^ 1), first_d + (lane % channels ^ 1)
+    valid, inside = (n < num_positions) & (tile_d < num_channels), d < num_channels
+    x = tl.load(x_ptr + image * stride_b + n * stride_n + tile_d * stride_d, mask=valid, other=0.0).to(tl.float32)
+    x = tl.reshape(x, [per_thread, lanes])
 
     low = tl.load(low_ptr + image * num_channels + d, mask=inside, other=0.0)
     high = tl.load(high_ptr + image * num_channels + d, mask=inside, other=0.0)
     height_ptr += image * num_vectors * num_channels
     slope_ptr += image * num_vectors * num_channels
-    grad_x = tl.zeros([per_thread, channels, positions], tl.float32)
+    grad_x = tl.zeros([per_thread, lanes], tl.float32)
     for _ in tl.range(num_vectors, loop_unroll_factor=UNROLL):
         q = tl.load(q_ptr + d, mask=inside, other=0.0)
         height = tl.load(height_ptr + d, mask=inside, other=0.0)
         slope = tl.load(slope_ptr + d, mask=inside, other=0.0)
-        below = x - tl.where(q >= 0, high, low)
-        grad_x += tl.exp2(q * LOG2_E * below) * (height + slope * below)
+        below = x - tl.where(q >= 0, high, low)[None, :]
+        grad_x += tl.exp2((q * LOG2_E)[None, :] * below) * (height[None, :] + slope[None, :] * below)
         q_ptr += num_channels
         height_ptr += num_channels
         slope_ptr += num_channels
+    grad_x = tl.reshape(grad_x, [per_thread * lanes])
     grad_x_ptr += image * grad_stride_b
-    tl.store(grad_x_ptr + n * grad_stride_n + d * grad_stride_d, grad_x, mask=valid)
+    tl.store(grad_x_ptr + n * grad_stride_n + tile_d * grad_stride_d, grad_x, mask=valid)

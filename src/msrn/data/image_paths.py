@@ -1,0 +1,99 @@
+"""Check the image paths that a data set names: missing, outside the folder of images, or repeated."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+
+from msrn.data.archives.names import archive_and_member
+from msrn.errors import Problem
+
+__all__ = ["folder_of_images", "missing_images", "outside_images", "repeated_images"]
+
+
+def folder_of_images(places: Sequence[Path], images: Sequence[str]) -> Path | None:
+    """The first of several folders that holds any of the first hundred images, or None. (The first may be missing.)"""
+    some = [(image, "") for image in images[:100]]
+    return next((place for place in places if len(missing_images(place, some)) < len(some)), None)
+
+
+def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
+    """Problems for images that do not exist. ``images`` holds pairs: path below the root, and where it is named.
+
+    Each folder is listed once, which is much faster than a query per file. Of an image in an archive, only the archive
+    is looked for.
+    """
+    listed: dict[Path, set[str]] = {}
+    problems = []
+    for image, where in images:
+        parts = archive_and_member(image)
+        path = root / (parts[0] if parts else image)
+        folder = path.parent
+        if folder not in listed:
+            listed[folder] = _file_names(folder)
+        if path.name not in listed[folder]:
+            hint = "write folders with forward slashes" if "\\" in image else "check data.root and the name"
+            problems.append(Problem(f"expected an image at {path}, found none", where, hint))
+    return problems
+
+
+def outside_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
+    """Problems for images that lie outside the root, by their name or through a link.
+
+    For readers of annotations that come from others. ``images`` as in ``missing_images``; the root may be a link.
+    """
+    top = os.path.join(os.path.realpath(root), "")
+    folders: dict[str, tuple[bool, set[str]]] = {}
+    problems = []
+    for image, where in images:
+        folder, name = os.path.split(os.path.join(root, image))
+        if folder not in folders:
+            folders[folder] = _lies_in(top, folder), _link_names(folder)
+        in_root, links = folders[folder]
+        if not in_root:
+            hint = "image names are relative to the folder of images, and links in it may not leave it"
+            problems.append(Problem(f"image {image!r} lies outside {root}", where, hint))
+        elif name in links and not _lies_in(top, os.path.join(folder, name)):
+            hint = "replace the link by the file"
+            problems.append(Problem(f"image {image!r} is a link that leaves {root}", where, hint))
+    return problems
+
+
+def repeated_images(images: Sequence[str], places: Sequence[str]) -> list[Problem]:
+    """Problems for images that are named more than once (``a.jpg`` and ``./a.jpg`` are the same)."""
+    first: dict[str, str] = {}
+    problems = []
+    for image, where in zip(images, places, strict=True):
+        key = posixpath.normpath(image) if image else ""
+        if key and key in first:
+            problems.append(Problem(f"image {image!r} is named twice", where, f"first at {first[key]}"))
+        first.setdefault(key, where)
+    return problems
+
+
+def _file_names(folder: Path) -> set[str]:
+    """Names of the files of a folder; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return set()
+
+
+def _link_names(folder: str) -> set[str]:
+    """Names of the links of a folder; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except (OSError, ValueError):
+        return set()
+
+
+def _lies_in(top: str, path: str) -> bool:
+    """Whether a path, with all links followed, is the folder ``top`` (which ends in a slash) or lies below it."""
+    try:
+        return os.path.join(os.path.realpath(path), "").startswith(top)
+    except (OSError, ValueError):  # ValueError: a NUL in the name; such an image is reported as missing
+        return True

@@ -1,0 +1,89 @@
+"""The evaluation of a classifier on a split: the metrics and what they were measured on, as a value and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from msrn.config import DifficultPolicy
+from msrn.metrics.results import MultilabelMetrics, read_fields
+
+__all__ = ["EvaluatedData", "EvaluatedModel", "Evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedData:
+    """The split that was evaluated."""
+
+    split: str
+    source: str
+    images: int
+    unknown: int  # entries that the manifest declares unknown
+    digest: str  # of image names and labels
+    difficult: DifficultPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedModel:
+    """The weights that were evaluated, and how."""
+
+    weights: str  # SHA-256 of model.safetensors
+    image_size: int
+    precision: str
+    tuned: bool  # decided by the bundle's thresholds in place of 0.5
+    tuned_on_this_split: bool  # these thresholds were chosen on the very images evaluated
+    msrn: str  # version
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Metrics of a split, with the data and the policy for difficult objects.
+
+    ``metrics.per_label`` counts as unknown what the manifest declares unknown. Difficult objects that AP leaves out are
+    counted apart, in ``difficult_counts``: one number per label, in the order of ``metrics.per_label``.
+    """
+
+    metrics: MultilabelMetrics
+    data: EvaluatedData
+    difficult_counts: tuple[int, ...]
+    model: EvaluatedModel | None = None  # None: the weights of a training that goes on
+
+    def to_json(self) -> dict[str, Any]:
+        """The tree of ``metrics``, with ``difficult`` in each row of ``per_label``, and ``data``."""
+        tree = self.metrics.to_json()
+        for row, count in zip(tree["per_label"], self.difficult_counts, strict=True):
+            row["difficult"] = count
+        tree = {**tree, "data": asdict(self.data)}
+        return tree | {"model": asdict(self.model)} if self.model else tree
+
+    def headline(self) -> dict[str, Any]:
+        """The figures that a bundle repeats."""
+        tree = self.to_json()
+        return {name: tree[name] for name in ("mAP", "all", "top_k", "protocol", "data")}
+
+    @classmethod
+    def from_json(cls, tree: Any, where: str = "") -> Evaluation:
+        """The evaluation of a tree from ``to_json``.
+
+        Args:
+            tree: the tree.
+            where: the file it was read from, for messages.
+
+        Raises:
+            DataError: the tree is of another format version, or a value is missing or of the wrong type.
+        """
+        metrics = MultilabelMetrics.from_json(tree, where)
+        counts = [row.get("difficult") for row in tree["per_label"]]
+        return cls(
+            metrics,
+            read_fields(_DATA, tree.get("data"), where, below=("data",)),
+            read_fields(_COUNTS, counts, where, below=("per_label", "difficult")),
+            read_fields(_MODEL, tree["model"], where, below=("model",)) if "model" in tree else None,
+        )
+
+
+_DATA = TypeAdapter(EvaluatedData)
+_MODEL = TypeAdapter(EvaluatedModel)
+_COUNTS = TypeAdapter(tuple[int, ...])

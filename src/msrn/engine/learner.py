@@ -1,0 +1,161 @@
+"""What training changes: weights, optimizer state and EMA, and the step that changes them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from msrn import registry
+from msrn.config import Settings
+from msrn.data.dataset import on_device
+from msrn.engine.distributed import share_norms
+from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.models.classifier import MultiLabelClassifier, memory_layout
+
+__all__ = ["Learner", "NonFiniteLoss"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class NonFiniteLoss(Exception):  # noqa: N818 - the trainer turns it into an error that names the images
+    """A loss was not finite: its value, the step, and the positions of that batch's images."""
+
+    loss: float
+    step: int
+    positions: list[int]
+
+
+class Learner:
+    """A model in training, on one process.
+
+    Args:
+        model: on the CPU; it is moved to the fabric's device.
+        settings: the whole tree.
+        fabric: device, precision and the other processes.
+        state: from ``state_dict``, to continue from.
+    """
+
+    def __init__(
+        self, model: MultiLabelClassifier, settings: Settings, fabric: Fabric, state: dict[str, Any] | None
+    ) -> None:
+        self.settings = settings
+        self.fabric = fabric
+        self.layout = memory_layout(model)
+        model = model.to(memory_format=self.layout)
+        model.backbone.freeze(settings.model.freeze)
+        weights = [weight for weight in model.backbone.parameters()]
+        free = sum(weight.numel() for weight in weights if weight.requires_grad)
+        logger.info("%s of %s backbone weights are trained", f"{free:,}", f"{sum(map(Tensor.numel, weights)):,}")
+        if state:
+            model.load_state_dict(state["model"])
+        self.loss = registry.load("loss", settings.loss.name)(settings.loss).to(fabric.device)
+        self.net: MultiLabelClassifier = share_norms(model, fabric)
+        self.model, self.optimizer = fabric.setup(self.net, build_optimizer(self.net, settings.optim))
+        self.ema = WeightEMA(self.net, settings.optim.ema) if settings.optim.ema else None
+        if state:
+            self.optimizer.load_state_dict(state["optimizer"])
+            fabric.strategy.precision.load_state_dict(state["precision"])
+            if self.ema:
+                self.ema.model.load_state_dict(state["ema"])
+        self._unchecked: list[tuple[int, Tensor, list[int]]] = []  # step, its loss on the device, its images
+
+    @property
+    def evaluated(self) -> MultiLabelClassifier:
+        """The weights that are evaluated and kept: the EMA, if there is one."""
+        return self.ema.model if self.ema else self.net
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that a later ``Learner`` continues from exactly."""
+        state = {
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        return state | ({"ema": self.ema.model.state_dict()} if self.ema else {})
+
+    def train(self) -> None:
+        """Training mode, with the norms held that the settings hold."""
+        self.model.train()
+        self.net.backbone.hold_norms(everywhere=self.settings.model.freeze_norm)
+
+    def rehearse(self, batch: dict[str, Any]) -> None:
+        """Forward and backward over one micro-batch, after which everything is as before.
+
+        Raises:
+            RuntimeError, ValueError and others: as torch and the network raise them where sizes do not fit.
+        """
+        kept = {name: value.clone() for name, value in self.net.named_buffers()}
+        self.train()
+        output = self.model(on_device(batch["image"], self.fabric.device, self.layout))
+        loss = self.loss(output.logits, batch["target"].to(self.fabric.device)) + sum(output.aux_losses.values())
+        self.fabric.backward(loss)
+        self.optimizer.zero_grad()
+        for name, value in self.net.named_buffers():
+            value.copy_(kept[name])
+
+    def step(self, number: int, micro_batches: Sequence[dict[str, Any]], *, steps_per_epoch: int) -> None:
+        """Forward and backward over the micro-batches of one global batch, then one step of the optimizer.
+
+        Nothing here waits for the device.
+
+        Args:
+            number: optimizer steps done before this one.
+            micro_batches: this process's part.
+            steps_per_epoch: of the learning-rate schedule.
+        """
+        settings, fabric = self.settings, self.fabric
+        factor = lr_factor(number, steps_per_epoch=steps_per_epoch, settings=settings.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        torch.manual_seed(_mix(settings.run.seed, number, fabric.global_rank))
+        total = torch.zeros((), device=fabric.device)
+        for place, batch in enumerate(micro_batches, start=1):
+            image = on_device(batch["image"], fabric.device, self.layout)
+            target = batch["target"].to(fabric.device, non_blocking=True)
+            with fabric.no_backward_sync(self.model, enabled=place < len(micro_batches)):
+                output = self.model(image)
+                loss = (self.loss(output.logits, target) + sum(output.aux_losses.values())) / len(micro_batches)
+                fabric.backward(loss)
+            total += loss.detach()
+        if settings.optim.clip_norm:
+            # An infinite gradient is the scaler's to skip; without one, the loss of the next step is not finite.
+            fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=settings.optim.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.net, number + 1)
+        positions = [int(index) for batch in micro_batches for index in batch["index"]]
+        self._unchecked.append((number, total, positions))
+
+    def check(self, stop: threading.Event) -> tuple[list[float], bool]:
+        """Losses of the steps since the last check, mean over processes, and whether a process was asked to stop.
+
+        This reads from the device, and waits for it.
+
+        Raises:
+            NonFiniteLoss: with the first of them.
+        """
+        steps, losses, positions = zip(*self._unchecked, strict=True)
+        self._unchecked = []
+        own = torch.stack(losses)
+        if not bool(torch.isfinite(own).all()):
+            first = int(torch.isfinite(own).logical_not().nonzero()[0])
+            raise NonFiniteLoss(float(own[first]), steps[first], positions[first])
+        asked = own.new_tensor([float(stop.is_set())])
+        shared = torch.as_tensor(self.fabric.all_reduce(torch.cat((own, asked)), reduce_op="mean")).tolist()
+        return shared[:-1], shared[-1] > 0
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
