@@ -1,4 +1,4 @@
-# make demo · make test · make check · make bench · make lock: everything else is set up by these on a fresh machine.
+# make demo · make test · make check · make bench · make faults · make lock: everything else is set up by these on a fresh machine.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Compiled modules are kept even where a machine forbids it: without them every process spends seconds on torch alone.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench faults lock clean
 
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
@@ -24,6 +24,9 @@ check: $(STAMP)
 
 bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a table, writes docs/benchmarks.md
 	$(VENV)/bin/python benchmarks/run.py
+
+faults: $(STAMP)  # ten minutes: 50 trainings killed at random instants and resumed
+	MSRN_KILLS=50 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s --timeout 3000 tests/faults
 
 # Exact versions and hashes; installed once, and again only when the lock or the project's metadata change.
 $(STAMP): requirements.lock pyproject.toml

@@ -14,7 +14,7 @@ import pytest
 
 from msrn import files
 from msrn.errors import DataError
-from msrn.files import atomic_path, refuse_to_overwrite, write_atomically
+from msrn.files import atomic_path, refuse_to_overwrite, remove_partial_files, write_atomically
 
 
 @pytest.fixture
@@ -154,3 +154,15 @@ def test_existing_files_are_named_and_overwritten_only_by_force(tmp_path: Path) 
         refuse_to_overwrite(paths, force=False)
     assert caught.value.where == f"{paths[0]}, {paths[1]}"
     refuse_to_overwrite(paths, force=True)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "last.pt") as partial:
+        partial.write_text("whole")
+        left = partial.name
+    (tmp_path / left).write_text("half")
+    others = [".hidden", "last.pt", ".last.1-2.pt", "notes.123-deadbeef.txt"]
+    for name in others:
+        (tmp_path / name).write_text("of the user")
+    remove_partial_files(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from typing import Any
 
 from msrn.errors import DataError
 
-__all__ = ["atomic_path", "refuse_to_overwrite", "write_atomically", "write_json"]
+__all__ = ["atomic_path", "refuse_to_overwrite", "remove_partial_files", "write_atomically", "write_json"]
+
+_PARTIAL = re.compile(r"\..{1,40}\.\d+-[0-9a-f]{8}(\.\w+)?", re.DOTALL)
+"""Names of the temporary files of ``atomic_path``."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: str | bytes, *, parents: bool = False) -> None:
@@ -98,6 +102,13 @@ def atomic_path(path: str | os.PathLike[str], *, parents: bool = False) -> Itera
         partial.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the file is there; some file systems cannot sync a folder
         _sync(target.parent)
+
+
+def remove_partial_files(folder: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left of ``atomic_path`` in a folder that no other process writes to."""
+    for entry in Path(folder).iterdir():
+        if _PARTIAL.fullmatch(entry.name) and entry.is_file():
+            entry.unlink()
 
 
 def refuse_to_overwrite(paths: Sequence[Path], *, force: bool) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from msrn.bundle.metadata import read_metadata
 from msrn.bundle.read import read_bundle
 from msrn.bundle.verify import file_digest
-from msrn.bundle.write import write_bundle
+from msrn.bundle.write import repair_bundle, write_bundle
 from msrn.config import Settings
 from msrn.errors import BundleError, MsrnError, WeightsError
 from msrn.models.label_semantics import PrecomputedSemantics
@@ -234,3 +234,22 @@ def test_label_inputs_of_other_labels_are_refused(bundle: Path) -> None:
     rewrite(bundle, "label_inputs.safetensors", {name: value[:-1] for name, value in inputs.items()})
     with pytest.raises(BundleError, match="the bundle is damaged"):
         read_bundle(bundle)
+
+
+@pytest.mark.parametrize("killed", ["while writing", "between the two renames", "before the old one was removed"])
+def test_a_bundle_that_was_half_replaced_is_repaired(bundle: Path, killed: str) -> None:
+    before = (bundle / "bundle.json").read_bytes()
+    old, partial = bundle.with_name("bundle.old"), bundle.with_name("bundle.partial")
+    match killed:
+        case "while writing":
+            partial.mkdir()
+            (partial / "model.safetensors").write_bytes(b"half")
+        case "between the two renames":
+            shutil.copytree(bundle, partial)
+            bundle.rename(old)
+        case _:
+            shutil.copytree(bundle, old)
+    repair_bundle(bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+    assert (bundle / "bundle.json").read_bytes() == before
+    assert read_bundle(bundle).labels

@@ -73,7 +73,6 @@ def test_flipped_features_are_those_of_the_mirrored_image(tiny: Callable[..., Se
     )
     images.open()
     from msrn.data.decode import open_image
-
     from msrn.data.transforms import eval_transform
 
     image = eval_transform(setup.preprocessing)(open_image(setup.train.path(0)))

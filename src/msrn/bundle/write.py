@@ -17,7 +17,7 @@ from msrn.files import write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
-__all__ = ["package_versions", "write_bundle"]
+__all__ = ["package_versions", "repair_bundle", "write_bundle"]
 
 
 def package_versions() -> dict[str, str]:
@@ -53,6 +53,15 @@ def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs,
         os.replace(folder, old)
     os.replace(partial, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def repair_bundle(folder: Path) -> None:
+    """Finish or undo what a killed process left of ``write_bundle``: afterwards there is a whole bundle, or none."""
+    partial, old = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "old"))
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    for left in (partial, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

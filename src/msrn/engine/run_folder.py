@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from msrn.bundle.metadata import Metadata
-from msrn.bundle.write import write_bundle
+from msrn.bundle.write import repair_bundle, write_bundle
 from msrn.config import Settings
 from msrn.engine.run_log import RunLog
 from msrn.errors import BundleError, ConfigError, DataError, Problem
-from msrn.files import atomic_path, write_atomically, write_json
+from msrn.files import atomic_path, remove_partial_files, write_atomically, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
@@ -70,6 +70,8 @@ class RunFolder:
         if self.state_file.exists():
             hint = "pass --resume to continue it, or another --run.folder"
             raise ConfigError("this folder already holds a run", str(self.path), hint)
+        if self.path.is_dir():
+            remove_partial_files(self.path)
         if self.path.is_dir() and (found := sorted(entry.name for entry in self.path.iterdir())):
             some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             hint = "choose a new folder with --run.folder; nothing in this one was changed"
@@ -83,6 +85,9 @@ class RunFolder:
             ConfigError: settings that shape the result differ from those of the run, all in one message.
         """
         state = read_state(self.path)
+        if self.writes:  # a process that was killed may have left parts of files
+            remove_partial_files(self.path)
+            repair_bundle(self.bundle)
         before, now = _flat(state["settings"]), _flat(settings.model_dump(mode="json"))
         problems = [
             Problem(f"{key} was {before.get(key)!r} in this run and is now {now.get(key)!r}", where=str(self.path))
