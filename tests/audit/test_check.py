@@ -18,7 +18,7 @@ from msrn.audit.output import check_text
 from msrn.audit.probe import image_size, probe, probe_all
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.webdataset import read_shards
-from msrn.data.writers import webdataset
+from msrn.data.writers.webdataset import Options, write
 from msrn.labels.space import LabelSpace
 
 LABELS = LabelSpace(["boat", "horse", "sea"])
@@ -181,7 +181,7 @@ def test_images_in_shards_are_checked_in_place(good: tuple[Manifest, Manifest], 
     train, test = good
     drawing(14).save(train.root / "leaked.jpg")
     folder = tmp_path / "shards"
-    webdataset.write(webdataset.Options(), added(train, Record("leaked.jpg", ("sea",))), folder)
+    write(Options(), added(train, Record("leaked.jpg", ("sea",))), folder)
     packed = read_shards(sorted(folder.glob("*.tar")), split="train")
     check = run(packed, test)
     assert [code for code, _ in found(check)] == ["leak"]

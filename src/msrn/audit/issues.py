@@ -41,6 +41,14 @@ CODES: dict[str, Code] = {
     "blank": Code("warning", "images of a single colour", "inspect them: they may be failed downloads or exports"),
     "tiny": Code("warning", "very small images", "inspect them: they may be thumbnails or icons"),
     "narrow": Code("warning", "very wide or very tall images", "crop them: resizing to a square distorts them"),
+    "label-compound": Code(
+        "warning",
+        "labels that look like several labels, or like remains of a list",
+        "if cells hold several labels, name what separates them: --data.reader.delimiter, such as ' '",
+    ),
+    "label-number": Code(
+        "warning", "labels that are numbers", "write names: label embeddings and reports know nothing of class numbers"
+    ),
     "label-alike": Code("warning", "labels that differ only in spelling", "merge them if they mean the same"),
     "label-absent": Code("warning", "labels without an image in a split", "split again, or remove the label"),
     "label-rare": Code("warning", "labels with few images", "collect more images; their metrics are unreliable"),
@@ -51,6 +59,11 @@ CODES: dict[str, Code] = {
     "near-duplicate": Code("note", "near duplicates in a split", "--split_groups keeps them together in a new split"),
     "large": Code("note", "very large images", "reduce them, or set data.cache: decoding is slow"),
     "label-typo": Code("note", "labels that differ by one or two letters", "merge them if one is a typing error"),
+    "label-none": Code(
+        "note",
+        "labels that name the absence of all others",
+        "if it does, remove it, and write - in its place: an image without labels needs no label that says so",
+    ),
     "no-labels": Code("note", "images without labels", "no action if they show none of the labels"),
     "near-not-checked": Code("note", "near duplicates were not searched for", "pip install 'msrn[data]'"),
 }

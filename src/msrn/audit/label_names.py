@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from msrn.audit.issues import Issue, issue
+from msrn.data.compounds import compound_labels, means_none
 from msrn.data.manifest import Manifest
 from msrn.data.split_groups import joined
 
@@ -35,6 +37,7 @@ def label_issues(
     }
     names = list(dict.fromkeys(name for manifest in manifests for name in manifest.labels))
     total = {name: sum(found[name] for found in counts.values()) for name in names}
+    yield from _odd_names(names)
     for group in equivalent_names(names):
         listed = ", ".join(f"{name!r} ({total[name]:,})" for name in group)
         yield issue("label-alike", f"{listed}: differ in case, spaces, punctuation or plural only", labels=group)
@@ -52,6 +55,18 @@ def label_issues(
                 yield issue("label-rare", message, labels=[name])
             if count == len(manifest) > 1 and not rank:
                 yield issue("label-always", f"{name!r}: all {count:,} images of {manifest.split}", labels=[name])
+
+
+def _odd_names(names: Sequence[str]) -> Iterator[Issue]:
+    """Issues of names that a reader may have made of something else."""
+    if compound := compound_labels(names):
+        first = ", ".join(f"{name!r} ({why})" for name, why in list(compound.items())[:3])
+        found = issue("label-compound", f"{len(compound):,} of {len(names):,}: {first}", labels=tuple(compound))
+        yield replace(found, severity="error") if 2 * len(compound) > len(names) else found
+    if numbers := [name for name in names if name.isdecimal()]:
+        yield issue("label-number", ", ".join(numbers[:5]), labels=numbers)
+    if none := [name for name in names if means_none(name)]:
+        yield issue("label-none", ", ".join(map(repr, none)), labels=none)
 
 
 MIN_LETTERS = {1: 5, 2: 7}

@@ -51,7 +51,8 @@ def check_text(result: CheckResult, *, examples: int = 3, width: int = 100, colo
             cell.append(f"\n{kind.hint}", style="italic")
             per_image = code in {"no-labels", "nothing-known"}  # one issue lists all images of a split
             number = sum(len(each.images) for each in found) if per_image else len(found)
-            table.add_row(Text(kind.severity, COLOURS[kind.severity]), code, f"{number:,}", cell, end_section=True)
+            severity = found[0].severity
+            table.add_row(Text(severity, COLOURS[severity]), code, f"{number:,}", cell, end_section=True)
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False, markup=False)
     console.print(table)

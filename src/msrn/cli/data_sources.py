@@ -30,6 +30,7 @@ SPLIT_SETTINGS = (*SOURCE_SETTINGS, "data.train", "data.val", "data.test")
 READER_OF_SUFFIX = {
     ".csv": "table",
     ".tsv": "table",
+    ".xlsx": "table",
     ".tar": "webdataset",
     ".parquet": "parquet",
     ".arrow": "parquet",
@@ -43,6 +44,9 @@ def add_sources(parser: ArgumentParser) -> None:
 
 def reader_of(source: str) -> str | None:
     """The reader that a source's suffix shows; None where it could be several."""
+    from msrn.data.looks import look_of_file
+
+    source = source.partition("::")[0]  # rows of one split of a table
     suffix = Path(source).suffix.lower()
     if suffix in {".jsonl", ".ndjson"}:
         try:
@@ -50,7 +54,8 @@ def reader_of(source: str) -> str | None:
                 return "manifest" if '"msrn_manifest"' in file.read(100) else "table"
         except (OSError, UnicodeDecodeError):
             return "table"
-    return READER_OF_SUFFIX.get(suffix)
+    look = None if suffix in READER_OF_SUFFIX else look_of_file(source)
+    return (look.reader or None) if look else READER_OF_SUFFIX.get(suffix)
 
 
 def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
@@ -65,7 +70,10 @@ def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
     if not (args.preset or args.config or "reader" in args.flags.get("data", {})):
         name = reader_of(source)
         if name is None:
-            hint = "pass --data.reader NAME, or --preset"
+            from msrn.data.looks import look_of_file
+
+            look = look_of_file(source)
+            hint = f"it looks like {look.what}: {look.hint}" if look else "pass --data.reader NAME, or --preset"
             raise ConfigError("the suffix does not show which reader the data set needs", source, hint)
         options = registry.options_class("reader", name).model_validate({"name": name})
     labels = LabelSpace.read(data.labels) if data.labels else None

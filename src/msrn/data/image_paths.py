@@ -10,7 +10,14 @@ from pathlib import Path
 from msrn.data.archives.names import archive_and_member
 from msrn.errors import Problem
 
-__all__ = ["folder_of_images", "missing_images", "outside_images", "repeated_images"]
+__all__ = [
+    "absent_images",
+    "folder_of_images",
+    "missing_image",
+    "missing_images",
+    "outside_images",
+    "repeated_images",
+]
 
 
 def folder_of_images(places: Sequence[Path], images: Sequence[str]) -> Path | None:
@@ -25,8 +32,13 @@ def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
     Each folder is listed once, which is much faster than a query per file. Of an image in an archive, only the archive
     is looked for.
     """
+    return [missing_image(root, image, where) for image, where in absent_images(root, images)]
+
+
+def absent_images(root: Path, images: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the images that do not exist, as ``missing_images`` looks for them."""
     listed: dict[Path, set[str]] = {}
-    problems = []
+    absent = []
     for image, where in images:
         parts = archive_and_member(image)
         path = root / (parts[0] if parts else image)
@@ -34,9 +46,16 @@ def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
         if folder not in listed:
             listed[folder] = _file_names(folder)
         if path.name not in listed[folder]:
-            hint = "write folders with forward slashes" if "\\" in image else "check data.root and the name"
-            problems.append(Problem(f"expected an image at {path}, found none", where, hint))
-    return problems
+            absent.append((image, where))
+    return absent
+
+
+def missing_image(root: Path, image: str, where: str) -> Problem:
+    """The problem of an image that does not exist."""
+    parts = archive_and_member(image)
+    path = root / (parts[0] if parts else image)
+    hint = "write folders with forward slashes" if "\\" in image else "check data.root and the name"
+    return Problem(f"expected an image at {path}, found none", where, hint)
 
 
 def outside_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:
@@ -61,14 +80,15 @@ def outside_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
     return problems
 
 
-def repeated_images(images: Sequence[str], places: Sequence[str]) -> list[Problem]:
+def repeated_images(images: Sequence[str], places: Sequence[str], *, hint: str = "") -> list[Problem]:
     """Problems for images that are named more than once (``a.jpg`` and ``./a.jpg`` are the same)."""
     first: dict[str, str] = {}
     problems = []
     for image, where in zip(images, places, strict=True):
         key = posixpath.normpath(image) if image else ""
         if key and key in first:
-            problems.append(Problem(f"image {image!r} is named twice", where, f"first at {first[key]}"))
+            advice = f"first at {first[key]}" + (f"; {hint}" if hint else "")
+            problems.append(Problem(f"image {image!r} is named twice", where, advice))
         first.setdefault(key, where)
     return problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ class Record:
 class Manifest:
     """A split: records and the label space they are bound to, by name.
 
-    ``source`` describes in words where the records came from; results repeat it.
+    ``source`` describes in words where the records came from; results repeat it. ``reading`` describes how a table was
+    understood: its columns, delimiter and form; it is no part of a written manifest.
     """
 
     records: tuple[Record, ...]
@@ -52,6 +53,7 @@ class Manifest:
     split: str
     root: Path
     source: str = ""
+    reading: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -74,7 +76,7 @@ class Manifest:
 
     def first(self, count: int) -> Manifest:
         """A manifest of the first images."""
-        return Manifest(self.records[:count], self.labels, self.split, self.root, self.source)
+        return replace(self, records=self.records[:count])
 
     @property
     def unknown_entries(self) -> int:

@@ -242,7 +242,7 @@ def test_a_table_of_a_header_only_is_refused(folder: Path) -> None:
 def test_a_missing_or_binary_file_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="cannot read the table"):
         read_table(folder / "absent.csv")
-    (folder / "binary.csv").write_bytes(b"\xff\xfe\x00i")
+    (folder / "binary.csv").write_bytes(b"\xff\x00\x00i")
     with pytest.raises(DataError, match="UTF-8"):
         read_table(folder / "binary.csv")
 

@@ -1,0 +1,200 @@
+"""Find the images that a data set names, also where all missing names differ from the files in one way.
+
+The exact name is always tried first. If images are missing, these rules are tried in turn, and a rule is used only if
+it finds one file for every missing image, and a different one for each: forward slashes for backslashes,
+percent-encoding undone, upper and lower case or Unicode forms apart, a missing or other suffix, and leading folders (or
+the server of a URL) left out. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from msrn.data.archives.names import archive_and_member
+from msrn.data.image_files import IMAGE_SUFFIXES, is_image_name
+from msrn.data.image_paths import absent_images, missing_image
+from msrn.errors import Problem
+
+__all__ = ["FoundImages", "is_url", "resolve_images"]
+
+MAX_SEPARATE = 3
+"""Missing images that are reported one by one."""
+
+MAX_FOLDERS = 8
+"""Leading folders that a rule leaves out at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImages:
+    """Names of images below the root, in the order asked; what was changed to find them; and what is missing."""
+
+    names: list[str]
+    note: str
+    problems: list[Problem]
+
+
+def is_url(image: str) -> bool:
+    """Whether a name is a URL, such as ``https://`` or ``gs://``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image) is not None
+
+
+def resolve_images(root: Path, images: Sequence[tuple[str, str]]) -> FoundImages:
+    """Find images below a folder.
+
+    Args:
+        root: the folder.
+        images: pairs of a name and where it is named; an empty name is left as it is.
+
+    Returns:
+        The names of the files. Where no rule finds every missing image, they are problems: one for each of up to three,
+        else one with their number.
+    """
+    named = [pair for pair in images if pair[0]]
+    names = [image for image, _ in images]
+    lost = absent_images(root, named)
+    if not lost:
+        return FoundImages(names, "", [])
+    taken = {posixpath.normpath(image) for image, _ in named} - {posixpath.normpath(image) for image, _ in lost}
+    folders = _Folders(root)
+    for rule, find in _rules():
+        found = {image: find(folders, image) for image, _ in lost if not archive_and_member(image)}
+        files = [file for file in found.values() if file]
+        if len(files) == len({image for image, _ in lost}) == len(set(files)) and not taken & set(files):
+            first = lost[0][0]
+            note = f"{len(lost):,} images found by {rule} ({first!r} is {found[first]!r})"
+            return FoundImages([found.get(name) or name for name in names], note, [])
+    return FoundImages(names, "", _problems(root, lost, folders, len(named)))
+
+
+def _rules() -> list[tuple[str, Callable[[_Folders, str], str | None]]]:
+    """Description and search of each rule, the least change first."""
+    exact: Callable[[str], str] = str
+    rules: list[tuple[str, Callable[[_Folders, str], str | None]]] = [
+        ("reading backslashes as slashes", partial(_find, clean=_slashes, key=exact)),
+        ("undoing percent-encoding", partial(_find, clean=_decoded, key=exact)),
+        ("their names with other Unicode forms", partial(_find, clean=_decoded, key=_normal)),
+        ("their names in other upper and lower case", partial(_find, clean=_decoded, key=_lower)),
+        ("adding the suffix", partial(_find, clean=_decoded, key=_lower, suffix="add")),
+        ("another suffix", partial(_find, clean=_decoded, key=_lower, suffix="change")),
+    ]
+    for count in range(1, MAX_FOLDERS + 1):
+        folders = f"leaving out {count} leading folder{'s' * (count > 1)}"
+        for ending in ("", "add"):
+            clean = partial(_shortened, count=count)
+            rules.append(
+                (folders + " and adding the suffix" * bool(ending), partial(_find, clean=clean, suffix=ending))
+            )
+    rules.append(("the last part of the path", partial(_find, clean=_base)))
+    return rules
+
+
+class _Folders:
+    """Names in folders below a root, listed once; hidden ones are left out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._listed: dict[tuple[str, str], dict[str, list[str]]] = {}
+
+    def find(self, folder: str, name: str, key: Callable[[str], str], what: str) -> str | None:
+        """The only entry of a folder whose key is that of a name."""
+        place = (folder, f"{what}{key}")
+        if place not in self._listed:
+            self._listed[place] = {}
+            for entry, is_folder in self._entries(folder):
+                if is_folder == (what == "folder") and (what != "stem" or is_image_name(entry)):
+                    text = os.path.splitext(entry)[0] if what == "stem" else entry
+                    self._listed[place].setdefault(key(text), []).append(entry)
+        found = self._listed[place].get(key(name), [])
+        if name in found:
+            return name
+        return found[0] if len(found) == 1 else None
+
+    def _entries(self, folder: str) -> list[tuple[str, bool]]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                return [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return []
+
+
+def _find(
+    folders: _Folders, image: str, *, clean: Callable[[str], str], key: Callable[[str], str] = str, suffix: str = ""
+) -> str | None:
+    """The file of an image, found folder by folder."""
+    parts = PurePosixPath(clean(image)).parts
+    if not parts or ".." in parts or parts[0] == "/":
+        return None
+    path = ""
+    for part in parts[:-1]:
+        next_part = folders.find(path, part, key, "folder")
+        if next_part is None:
+            return None
+        path = posixpath.join(path, next_part)
+    name = parts[-1]
+    if suffix == "change" and is_image_name(name):
+        name = os.path.splitext(name)[0]
+    file = folders.find(path, name, key, "stem" if suffix else "file")
+    return None if file is None else posixpath.join(path, file)
+
+
+def _slashes(image: str) -> str:
+    return image.replace("\\", "/")
+
+
+def _decoded(image: str) -> str:
+    return unquote(_slashes(image)) if "%" in image else _slashes(image)
+
+
+def _path_of(image: str) -> str:
+    """The path of a URL, of a Windows path or of an absolute path, without what comes before it."""
+    text = _decoded(image)
+    if is_url(text):
+        text = text.split("://", 1)[1]
+    text = text.split("?d=", 1)[-1].split("?", 1)[0]  # Label Studio: /data/local-files/?d=folder/name.jpg
+    return re.sub(r"^[A-Za-z]:", "", text).lstrip("/")
+
+
+def _shortened(image: str, *, count: int) -> str:
+    parts = _path_of(image).split("/")
+    # A name with fewer folders has none left: only its last part.
+    return "/".join(parts[min(count, len(parts) - 1) :])
+
+
+def _base(image: str) -> str:
+    return _path_of(image).rsplit("/", 1)[-1]
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _lower(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, count: int) -> list[Problem]:
+    """Problems for missing images, with the way out."""
+    near = next(((image, file) for image, _ in lost if (file := _nearest(folders, image))), None)
+    hint = f"{near[1]!r} is there: name it so" if near else ""
+    if any(is_url(image) for image, _ in lost):
+        hint = "URLs are not fetched: download the images into data.root, and name them by their path there"
+    if len(lost) <= MAX_SEPARATE:
+        each = [missing_image(root, image, where) for image, where in lost]
+        return [Problem(problem.message, problem.where, hint or problem.hint) for problem in each]
+    some = ", ".join(repr(image) for image, _ in lost[:2])
+    message = f"{len(lost):,} of {count:,} images do not exist below {root}, such as {some}"
+    return [Problem(message, f"{lost[0][1]}, and {len(lost) - 1:,} more", hint or "check data.root and the names")]
+
+
+def _nearest(folders: _Folders, image: str) -> str | None:
+    if not image.lower().endswith(IMAGE_SUFFIXES) and "." in PurePosixPath(image).name:
+        return None
+    return next((file for _, find in _rules() if (file := find(folders, image))), None)

@@ -1,0 +1,95 @@
+"""Join the rows of a table that has several rows per image, one per label."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from msrn.data.cells import ABSENT, PRESENT, is_blank, items_of, parted
+from msrn.data.table import Row
+from msrn.errors import Problem
+
+__all__ = ["join_labels", "join_states", "several_rows"]
+
+MIN_SHARE = 0.2
+
+
+def several_rows(rows: Sequence[Row], image: str, label: str, delimiter: str) -> bool:
+    """Whether the table has a row per label: a fifth of its images, and at least two, have several rows.
+
+    A cell that holds several labels speaks against it.
+    """
+    counts = Counter(_key(row, image) for row in rows)
+    repeated = sum(count > 1 for count in counts.values())
+    if repeated < max(2, MIN_SHARE * len(counts)):
+        return False
+    cells = [row.cells.get(label) for row in rows if not is_blank(row.cells.get(label))]
+    return all(isinstance(cell, str) and len(parted(cell, delimiter)) == 1 and not _listed(cell) for cell in cells)
+
+
+def join_labels(rows: Sequence[Row], image: str, label: str, delimiter: str) -> list[Row]:
+    """One row per image, whose label cell is the list of the labels of all its rows; blank if all are blank."""
+    joined: dict[str, Row] = {}
+    for row in rows:
+        into = joined.setdefault(_key(row, image), Row(row.where, {**row.cells, label: None}))
+        cell = row.cells.get(label)
+        if is_blank(cell):
+            continue
+        names = into.cells[label] or []
+        try:
+            items = items_of(cell)
+        except ValueError:
+            items = None
+        names += [name for name in (items or parted(str(cell), delimiter)) if name not in names]
+        into.cells[label] = names
+    return list(joined.values())
+
+
+def join_states(
+    rows: Sequence[Row], image: str, label: str, state: str, labels: Sequence[str] | None, problems: list[Problem]
+) -> list[Row]:
+    """One row per image in the form of a manifest. A label that no row of the image names is unknown."""
+    found: dict[str, dict[str, bool | None]] = {}
+    first: dict[str, Row] = {}
+    named = dict[str, None]()
+    for row in rows:
+        key, name = _key(row, image), str(row.cells.get(label) or "").strip()
+        first.setdefault(key, row)
+        states = found.setdefault(key, {})
+        value = _state(row.cells.get(state))
+        if value == "other":
+            message = f"column {state!r}: expected 1, 0 or nothing (unknown), got {row.cells.get(state)!r}"
+            problems.append(Problem(message, row.where, "round shares to 1 or 0 first, or leave the rows out"))
+        elif not name:
+            problems.append(Problem(f"column {label!r} names no label", row.where))
+        elif value is not None and states.get(name, value) != value:
+            problems.append(Problem(f"label {name!r} of this image is both present and absent", row.where))
+        else:
+            states[name] = value
+            named[name] = None
+    every = [*named, *(name for name in labels or () if name not in named)]
+    joined = []
+    for key, states in found.items():
+        cells: dict[str, Any] = {image: first[key].cells[image]}
+        cells["positives"] = [name for name, value in states.items() if value]
+        cells["unknown"] = [name for name in every if states.get(name) is None]
+        joined.append(Row(first[key].where, cells))
+    return joined
+
+
+def _key(row: Row, image: str) -> str:
+    return posixpath.normpath(str(row.cells.get(image) or ""))
+
+
+def _listed(cell: Any) -> bool:
+    try:
+        return items_of(cell) is not None
+    except ValueError:
+        return True
+
+
+def _state(cell: Any) -> Any:
+    text = str(cell).strip().lower()
+    return True if text in PRESENT else False if text in ABSENT else None if is_blank(cell) else "other"
