@@ -64,7 +64,7 @@ def resolve_images(root: Path, images: Sequence[tuple[str, str]]) -> FoundImages
         return FoundImages(names, "", [])
     taken = {posixpath.normpath(image) for image, _ in named} - {posixpath.normpath(image) for image, _ in lost}
     folders = _Folders(root)
-    for rule, find in _rules():
+    for rule, find in _rules(all_lost=len(lost) == len(named)):
         found = {image: find(folders, image) for image, _ in lost if not archive_and_member(image)}
         files = [file for file in found.values() if file]
         if len(files) == len({image for image, _ in lost}) == len(set(files)) and not taken & set(files):
@@ -74,8 +74,11 @@ def resolve_images(root: Path, images: Sequence[tuple[str, str]]) -> FoundImages
     return FoundImages(names, "", _problems(root, lost, folders, len(named)))
 
 
-def _rules() -> list[tuple[str, Callable[[_Folders, str], str | None]]]:
-    """Description and search of each rule, the least change first."""
+def _rules(*, all_lost: bool) -> list[tuple[str, Callable[[_Folders, str], str | None]]]:
+    """Description and search of each rule, the least change first.
+
+    Folders are left out only where no image at all is found: a single one that is missing may well be elsewhere.
+    """
     exact: Callable[[str], str] = str
     rules: list[tuple[str, Callable[[_Folders, str], str | None]]] = [
         ("reading backslashes as slashes", partial(_find, clean=_slashes, key=exact)),
@@ -85,14 +88,15 @@ def _rules() -> list[tuple[str, Callable[[_Folders, str], str | None]]]:
         ("adding the suffix", partial(_find, clean=_decoded, key=_lower, suffix="add")),
         ("another suffix", partial(_find, clean=_decoded, key=_lower, suffix="change")),
     ]
-    for count in range(1, MAX_FOLDERS + 1):
+    for count in range(1, MAX_FOLDERS + 1) if all_lost else ():
         folders = f"leaving out {count} leading folder{'s' * (count > 1)}"
         for ending in ("", "add"):
             clean = partial(_shortened, count=count)
             rules.append(
                 (folders + " and adding the suffix" * bool(ending), partial(_find, clean=clean, suffix=ending))
             )
-    rules.append(("the last part of the path", partial(_find, clean=_base)))
+    if all_lost:
+        rules.append(("the last part of the path", partial(_find, clean=_base)))
     return rules
 
 
@@ -184,17 +188,36 @@ def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, co
     """Problems for missing images, with the way out."""
     near = next(((image, file) for image, _ in lost if (file := _nearest(folders, image))), None)
     hint = f"{near[1]!r} is there: name it so" if near else ""
+    if not hint and (folder := _other_root(root, [image for image, _ in lost])):
+        hint = f"they are in {folder}: pass --data.root {folder}"
     if any(is_url(image) for image, _ in lost):
         hint = "URLs are not fetched: download the images into data.root, and name them by their path there"
     if len(lost) <= MAX_SEPARATE:
         each = [missing_image(root, image, where) for image, where in lost]
+        if hint and any("\\" in image for image, _ in lost):
+            hint += "; write folders with forward slashes"
         return [Problem(problem.message, problem.where, hint or problem.hint) for problem in each]
     some = ", ".join(repr(image) for image, _ in lost[:2])
     message = f"{len(lost):,} of {count:,} images do not exist below {root}, such as {some}"
     return [Problem(message, f"{lost[0][1]}, and {len(lost) - 1:,} more", hint or "check data.root and the names")]
 
 
+def _other_root(root: Path, images: Sequence[str]) -> Path | None:
+    """A folder in or above the root that holds every one of the first hundred images, maybe without their suffix."""
+    some = list(dict.fromkeys(image for image in images[:100] if not archive_and_member(image)))
+    try:
+        places = [entry for entry in sorted(root.iterdir())[:200] if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return None
+    for place in [*places, root.parent]:
+        folders = _Folders(place)
+        for suffix in ("", "add"):
+            if some and all(_find(folders, image, clean=_slashes, suffix=suffix) for image in some):
+                return place
+    return None
+
+
 def _nearest(folders: _Folders, image: str) -> str | None:
     if not image.lower().endswith(IMAGE_SUFFIXES) and "." in PurePosixPath(image).name:
         return None
-    return next((file for _, find in _rules() if (file := find(folders, image))), None)
+    return next((file for _, find in _rules(all_lost=True) if (file := find(folders, image))), None)

@@ -250,5 +250,5 @@ def test_counts_of_real_voc_are_the_published_ones(shared: Path) -> None:
 
 
 def test_the_test_split_without_images_is_refused(shared: Path) -> None:
-    with pytest.raises(DataError, match=r"4,952 problems"):
+    with pytest.raises(DataError, match=r"4,952 of 4,952 images do not exist"):
         read_voc(shared / "data" / "voc2007", "test")

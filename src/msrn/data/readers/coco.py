@@ -9,6 +9,7 @@ category number elsewhere).
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +17,26 @@ from typing import Any, Literal
 from pydantic import Field
 
 from msrn import registry
-from msrn.data.image_paths import folder_of_images, missing_images, outside_images, repeated_images
+from msrn.data.image_names import resolve_images
+from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
+from msrn.data.looks import look_of_file
 from msrn.data.manifest import Manifest, Record
+from msrn.data.readers.coco_variants import Ids, join_images, number_of, unverified, without_root
 from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Options", "read"]
 
+_log = logging.getLogger(__name__)
+
 KEPT = frozenset(
-    {"images", "annotations", "categories", "id", "file_name", "name", "image_id", "category_id", "iscrowd"}
+    {"images", "annotations", "categories", "id", "file_name", "coco_url", "name", "supercategory", "image_id"}
+    | {"category_id", "iscrowd", "not_exhaustive_category_ids", "neg_category_ids"}
 )
 """Keys that are used. Outlines, nine tenths of a file, are dropped while it is parsed."""
+
+CROWD = {"none": False, "": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+"""Values of iscrowd that programs write."""
 
 
 class Options(registry.Options):
@@ -38,6 +48,10 @@ class Options(registry.Options):
     )
     empty: Literal["keep", "drop"] = Field("drop", description="images without objects; most publications drop them")
     crowd: Literal["count", "skip"] = Field("count", description="whether a crowd region counts as its category")
+    repeated: Literal["refuse", "join"] = Field("refuse", description="one image under several ids: join its objects")
+    unverified: Literal["unknown", "absent"] = Field(
+        "unknown", description="categories that LVIS did not look for in an image"
+    )
     order: Literal["name", "id"] = Field("name", description="columns by category name, or by category number")
 
 
@@ -58,35 +72,53 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     """
     path = _annotation_file(Path(root), split)
     tree = _parsed(path)
+    where = str(path)
     problems: list[Problem] = []
-    categories = _by_id(tree, "categories", "name", str(path), problems)
-    files = _by_id(tree, "images", "file_name", str(path), problems)
+    notes: list[str] = []
+    categories = _by_id(tree, "categories", "name", where, problems)
+    files = _by_id(tree, "images", "file_name", where, problems)
+    shown, crowd_only = _shown(tree, files, categories, options.crowd == "count", where, problems, notes)
+    notes += without_root(tree, categories, labels)
     names = [categories[number] for number in sorted(categories, key=lambda number: (str(type(number)), number))]
-    problems += _category_problems(names, labels, str(path))
-    shown, crowd_only = _shown(tree, files, categories, options.crowd == "count", str(path), problems)
+    problems += _category_problems(names, labels, where)
+    if options.repeated == "join":
+        notes += join_images(files, shown)
     base = Path(root) if root else path.parent
     folder = _image_folder(base, path, options.images, list(files.values()), problems)
     places = {number: f"{path}, image {number}" for number in files}
-    problems += repeated_images(list(files.values()), list(places.values()))
+    join = "to join the objects of all its ids, pass --data.reader.repeated join"
+    problems += repeated_images(list(files.values()), list(places.values()), hint=join)
     empty = sum(number not in shown for number in files)
     kept = [number for number in files if options.empty == "keep" or number in shown]
     outside = outside_images(folder or base, [(files[number], places[number]) for number in files])
     problems += outside
     if folder:
         faulty = {problem.where for problem in outside}
-        problems += missing_images(folder, [(files[n], places[n]) for n in kept if places[n] not in faulty])
+        images = resolve_images(folder, [("" if places[n] in faulty else files[n], places[n]) for n in kept])
+        problems += images.problems
+        notes.append(images.note)
+        files |= {n: name for n, name in zip(kept, images.names, strict=True) if name}
     if not kept and not problems:
-        problems.append(Problem("no image has an object", str(path), "pass --data.reader.empty keep"))
+        problems.append(Problem("no image has an object", where, "pass --data.reader.empty keep"))
     if problems or folder is None:
         raise DataError.of(problems, f"the annotations {path.name} are broken")
     space = labels or LabelSpace(names if options.order == "id" else sorted(names))
-    records = tuple(Record(files[number], tuple(sorted(shown.get(number, ())))) for number in kept)
+    unknown = unverified(tree, files, categories, shown, space) if options.unverified == "unknown" else {}
+    if unknown:
+        notes.append("categories that LVIS did not look for in an image are unknown (--data.reader.unverified absent)")
+    records = tuple(
+        Record(files[number], tuple(sorted(shown.get(number, ()))), (), unknown.get(number, ())) for number in kept
+    )
     source = [
         f"COCO {path.stem}",
         f"images without objects {'kept' if options.empty == 'keep' else 'dropped'} ({empty:,})",
         f"crowd regions {'count' if options.crowd == 'count' else 'skipped'} ({crowd_only:,} labels from them alone)",
     ]
-    return Manifest(records, space, path.stem.removeprefix("instances_"), folder, ", ".join(source))
+    if empty and options.empty == "drop":
+        notes.append(f"{empty:,} of {len(files):,} images have no object and are dropped (--data.reader.empty keep)")
+    reading = "; ".join([f"{len(names):,} categories", *filter(None, notes)])
+    _log.info("%s: %s", path.name, reading)
+    return Manifest(records, space, path.stem.removeprefix("instances_"), folder, ", ".join(source), reading)
 
 
 def _annotation_file(root: Path, split: str) -> Path:
@@ -127,6 +159,10 @@ def _parsed(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict) or not all(isinstance(tree.get(part), list) for part in parts):
         got = ", ".join(part for part in parts if isinstance(tree, dict) and part in tree) or type(tree).__name__
         hint = "pass an instances file; captions and results are other files"
+        if isinstance(tree, dict) and {"images", "categories"} <= tree.keys():
+            hint = "it only lists images, so there is nothing to train or evaluate on: pass an instances file"
+        elif (look := look_of_file(path)) and look.reader != "coco":
+            hint = f"it looks like {look.what}: {look.hint}"
         raise DataError(f"expected lists named {', '.join(parts)}, got {got}", str(path), hint)
     return tree
 
@@ -136,8 +172,10 @@ def _by_id(tree: dict[str, Any], part: str, field: str, where: str, problems: li
     named: dict[Any, str] = {}
     for place, entry in enumerate(tree[part]):
         at = f"{where}, {part}[{place}]"
-        number, name = (entry.get("id"), entry.get(field)) if isinstance(entry, dict) else (None, None)
-        if not _is_number(number) or not isinstance(name, str) or not name.strip():
+        number, name = (number_of(entry.get("id")), entry.get(field)) if isinstance(entry, dict) else (None, None)
+        if field == "file_name" and name is None and isinstance(entry, dict) and isinstance(entry.get("coco_url"), str):
+            name = "/".join(entry["coco_url"].split("/")[-2:])  # LVIS: http://images.cocodataset.org/train2017/1.jpg
+        if number is None or not isinstance(name, str) or not name.strip():
             problems.append(Problem(f"expected an id and a {field}, got {_short(entry)}", at))
         elif number in named:
             problems.append(Problem(f"id {number!r} occurs twice", at, f"first for {named[number]!r}"))
@@ -155,25 +193,32 @@ def _shown(
     count_crowd: bool,
     where: str,
     problems: list[Problem],
+    notes: list[str],
 ) -> tuple[dict[Any, set[str]], int]:
     """Image to the categories it shows; and how many of those only crowd regions show."""
     objects: dict[Any, set[str]] = {}
     crowds: dict[Any, set[str]] = {}
+    ids = {"image": Ids(files), "category": Ids(categories)}
     for place, entry in enumerate(tree["annotations"]):
         at = f"{where}, annotations[{place}]"
         image, category = (entry.get("image_id"), entry.get("category_id")) if isinstance(entry, dict) else (None, None)
-        if not _is_number(image) or not _is_number(category):
+        if number_of(image) is None or number_of(category) is None:
             problems.append(Problem(f"expected an image_id and a category_id, got {_short(entry)}", at))
             continue
-        if image not in files:
-            problems.append(Problem(f"no image has the id {image!r}", at, "is this the file of another split?"))
-        elif category not in categories:
-            problems.append(Problem(f"no category has the id {category!r}", at))
+        image, category = ids["image"].find(image), ids["category"].find(category)
+        if image is None:
+            message = f"no image has the id {entry['image_id']!r}"
+            problems.append(Problem(message, at, "is this the file of another split?"))
+        elif category is None:
+            problems.append(Problem(f"no category has the id {entry['category_id']!r}", at))
         else:
-            crowd = entry.get("iscrowd", 0)
-            if crowd not in (0, 1):
-                problems.append(Problem(f"expected iscrowd to be 0 or 1, got {_short(crowd)}", at))
+            crowd = CROWD.get(str(entry.get("iscrowd")).lower())
+            if crowd is None:
+                problems.append(Problem(f"expected iscrowd to be 0 or 1, got {_short(entry['iscrowd'])}", at))
             (crowds if crowd else objects).setdefault(image, set()).add(categories[category])
+    for what, found in ids.items():
+        if found.converted:
+            notes.append(f"{found.converted:,} {what} ids are texts in one place and numbers in the other")
     alone = 0
     for image, named in crowds.items():
         alone += len(named - objects.get(image, set()))
@@ -214,11 +259,6 @@ def _image_folder(base: Path, path: Path, images: str, names: list[str], problem
         hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in places)}"
         problems.append(Problem(f"expected images such as {names[0]!r}, found none", str(base), hint))
     return folder
-
-
-def _is_number(value: Any) -> bool:
-    """COCO writes numbers; other programs write texts."""
-    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:

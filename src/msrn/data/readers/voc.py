@@ -6,21 +6,26 @@ has no class lists, its labels are the objects of the annotations.
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from xml.parsers.expat import ErrorString
 
 from msrn import registry
-from msrn.data.image_paths import missing_images, outside_images
+from msrn.data.image_files import is_image_name
+from msrn.data.image_names import resolve_images
+from msrn.data.image_paths import outside_images
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
+from msrn.data.readers.voc_xml import flat_folder, images_without_annotation, read_objects
 from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Options", "read"]
 
+_log = logging.getLogger(__name__)
+
 VALUES = {"1": "positive", "-1": "negative", "0": "difficult"}
-DIFFICULT_FLAGS = {"", "0", "1"}
 
 
 class Options(registry.Options):
@@ -34,9 +39,10 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
 
     Args:
         options: none.
-        root: the folder ``VOC2007`` (or 2012 ...), ``VOCdevkit``, or the one that holds it.
+        root: the folder ``VOC2007`` (or 2012 ...), ``VOCdevkit``, or the one that holds it; or, for annotations beside
+            the images (labelImg, Roboflow), the folder that holds that of the split, or empty.
         split: ``train``, ``val``, ``trainval`` or ``test``, or any list in ``ImageSets/Main``. Without any list there,
-            all annotations.
+            all annotations. Or a folder of images with annotations beside them.
         labels: bind to these; None: the classes found, in alphabetical order.
 
     Returns:
@@ -47,31 +53,42 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
         DataError: there is no such folder or split, and everything wrong in its lists, by file and line; images that do
             not exist, or lie outside ``JPEGImages``.
     """
-    folder = _voc_folder(required_root(root, options.name))
+    flat = flat_folder(root, split)
+    folder = flat or _voc_folder(required_root(root, options.name))
     lists = folder / "ImageSets" / "Main"
+    images_in = "" if flat else "JPEGImages/"
     suffix = f"_{split}.txt"
     # Lists of one split only: "train_val.txt" is the class train in val, and "trainval.txt" is not a class.
     found = {path.name.removesuffix(suffix): path for path in sorted(lists.glob(f"*{suffix}"))}
+    notes: list[str] = []
     if found:
         names, states, problems = _class_lists(found, labels)
     else:
-        names, states, problems = _annotations(folder, lists / f"{split}.txt", labels)
+        files = sorted((folder if flat else folder / "Annotations").glob("*.xml"))
+        names, states, problems = _annotations(files, folder, None if flat else lists / f"{split}.txt", labels, notes)
     images = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
-    outside = outside_images(folder / "JPEGImages", images)
+    outside = outside_images(folder / images_in, images)
     faulty = {problem.where for problem in outside}
     problems += outside
-    problems += missing_images(folder / "JPEGImages", [pair for pair in images if pair[1] not in faulty])
+    files_of = resolve_images(folder / images_in, [("" if w in faulty else image, w) for image, w in images])
+    problems += files_of.problems
     if not states and not problems:
         problems.append(Problem("the split holds no images", f"{lists}, split {split}"))
     if problems:
         raise DataError.of(problems, f"VOC split {split} is broken")
     records = tuple(
-        Record(f"JPEGImages/{image}.jpg", tuple(positives), tuple(difficult))
-        for image, (_, positives, difficult) in states.items()
+        Record(f"{images_in}{name}", tuple(positives), tuple(difficult))
+        for name, (_, positives, difficult) in zip(files_of.names, states.values(), strict=True)
     )
     difficult = sum(len(record.difficult) for record in records)
-    source = f"{folder.name} {split}, {'class lists' if found else 'annotations'}, difficult labels: {difficult:,}"
-    return Manifest(records, labels or LabelSpace(names), split, folder, source)
+    how = "class lists" if found else "annotations beside the images" if flat else "annotations"
+    source = f"{folder.name} {split}, {how}, difficult labels: {difficult:,}"
+    if flat and (alone := images_without_annotation(folder, states)):
+        notes.append(f"{alone:,} images without an annotation are passed over")
+    reading = "; ".join(note for note in (how, *notes, files_of.note) if note)
+    _log.info("%s: %s", split, reading)
+    name = folder.name if flat else split
+    return Manifest(records, labels or LabelSpace(names), name, folder, source, reading)
 
 
 States = dict[str, tuple[str, list[str], list[str]]]
@@ -104,13 +121,14 @@ def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[lis
     for name, path in paths.items():
         seen: set[str] = set()
         for number, line in enumerate(_lines(path, problems), start=1):
-            fields, where = line.split(), f"{path}, line {number}"
+            # Ids may hold blanks, as in IMG (1); the last field is the state.
+            fields, where = line.rsplit(maxsplit=1), f"{path}, line {number}"
             if not fields:
                 continue
             if len(fields) != 2 or fields[1] not in VALUES:
                 hint = "a line holds an image id and 1, -1 or 0 (difficult)"
                 problems.append(Problem(f"expected an id and 1, -1 or 0, got {line.strip()!r}", where, hint))
-            image, state = fields[0], VALUES.get(fields[-1])
+            image, state = fields[0].strip(), VALUES.get(fields[-1])
             if image in seen:
                 problems.append(Problem(f"image {image} is listed twice", where, "remove one of the lines"))
                 continue
@@ -129,21 +147,24 @@ def _class_lists(paths: dict[str, Path], labels: LabelSpace | None) -> tuple[lis
     return list(paths), states, problems
 
 
-def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tuple[list[str], States, list[Problem]]:
+def _annotations(
+    files: list[Path], folder: Path, list_path: Path | None, labels: LabelSpace | None, notes: list[str]
+) -> tuple[list[str], States, list[Problem]]:
     problems: list[Problem] = []
-    files = sorted((folder / "Annotations").glob("*.xml"))
-    if list_path.is_file():
+    if list_path is not None and list_path.is_file():
         lines = [(line, f"{list_path}, line {n}") for n, line in enumerate(_lines(list_path, problems), start=1)]
-    elif files and not any(list_path.parent.glob("*.txt")):
+    elif list_path is None or (files and not any(list_path.parent.glob("*.txt"))):
         lines = [(path.stem, str(path)) for path in files]
     else:
         known = sorted({path.stem.rsplit("_", 1)[-1] for path in list_path.parent.glob("*.txt")})
         hint = did_you_mean(list_path.stem, known) or f"splits found: {', '.join(known) or 'none'}"
         raise DataError(f"there is no split {list_path.stem!r}", str(list_path.parent), hint)
+    annotations = {path.stem: path for path in files}
     states: States = {}
     named: dict[str, str] = {}
+    unspecified = 0
     for line, where in lines:
-        image = line.strip()
+        image = _id_of(line.strip(), annotations)
         if not image:
             continue
         if image in states:
@@ -152,45 +173,26 @@ def _annotations(folder: Path, list_path: Path, labels: LabelSpace | None) -> tu
         if "/" in image or "\\" in image:
             problems.append(Problem(f"expected an image id, got {image!r}", where))
             continue
-        path = folder / "Annotations" / f"{image}.xml"
-        objects = _objects(path, problems)
-        positives = sorted({name for name, difficult in objects if not difficult})
-        only_difficult = sorted({name for name, _ in objects} - set(positives))
+        path = annotations.get(image, folder / "Annotations" / f"{image}.xml")
+        objects = read_objects(path, problems)
+        unspecified += sum(each.unspecified for each in objects)
+        positives = sorted({each.name for each in objects if not each.difficult})
+        only_difficult = sorted({each.name for each in objects} - set(positives))
         states[image] = (where, positives, only_difficult)
-        named |= {name: str(path) for name, _ in objects}
+        named |= {each.name: str(path) for each in objects}
+    if unspecified:
+        notes.append(f"{unspecified:,} objects whose difficult is unspecified count as not difficult")
     problems += _label_problems(sorted(named), labels, named)
     return sorted(named), states, problems
 
 
-def _objects(path: Path, problems: list[Problem]) -> list[tuple[str, bool]]:
-    """(name, difficult) of the objects of a file. Files that declare entities are refused: annotations need none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            problems.append(Problem("expected a plain annotation, got one that declares entities", str(path)))
-            return []
-        tree = ElementTree.fromstring(text)
-    except FileNotFoundError:
-        problems.append(Problem("expected an annotation, found no file", str(path)))
-        return []
-    except ElementTree.ParseError as error:
-        message = f"the annotation is not XML: {ErrorString(error.code)}"
-        problems.append(Problem(message, f"{path}, line {error.position[0]}"))
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(Problem(f"cannot read the annotation: {reason(error)}", str(path)))
-        return []
-    objects = []
-    for entry in tree.iter("object"):
-        name = (entry.findtext("name") or "").strip()
-        if not name:
-            problems.append(Problem("an object has no name", str(path)))
-            continue
-        difficult = (entry.findtext("difficult") or "").strip()
-        if difficult not in DIFFICULT_FLAGS:
-            problems.append(Problem(f"expected difficult to be 0 or 1 for {name!r}, got {difficult!r}", str(path)))
-        objects.append((name, difficult == "1"))
-    return objects
+def _id_of(line: str, annotations: Mapping[str, Path]) -> str:
+    """The image id of a line: as it is, or without the folder JPEGImages and without an image suffix."""
+    if line in annotations:
+        return line
+    name = line.replace("\\", "/").removeprefix("./").removeprefix("JPEGImages/")
+    stem = os.path.splitext(name)[0] if is_image_name(name) else name
+    return stem if stem in annotations else line
 
 
 def _lines(path: Path, problems: list[Problem]) -> list[str]:
