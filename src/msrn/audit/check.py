@@ -6,7 +6,6 @@ inflates the metrics. The name of a split decides what it is used for (``split_r
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from msrn.audit.issues import CODES, ImageRef, Issue, issue
 from msrn.audit.label_names import label_issues
 from msrn.audit.probe import Probe, probe_all
 from msrn.audit.result import CheckedSplit, CheckResult
+from msrn.audit.split_names import names_use
 from msrn.data.manifest import Manifest, Record
 from msrn.data.split_groups import equal_groups, joined
 from msrn.errors import Problem
@@ -153,7 +153,7 @@ def split_rank(name: str, *, first: bool = False) -> int:
     The first of train, val, dev and test that begins a word in the name decides. If there is none, the first split
     given is for training and the others are for testing.
     """
-    found = re.search(r"(?<![a-z])(train|val|dev|test)", name.lower())
+    found = names_use(name)
     return {"train": 0, "val": 1, "dev": 1, "test": 2}[found[1]] if found else 0 if first else 2
 
 

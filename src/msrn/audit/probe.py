@@ -11,11 +11,9 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
-from PIL import Image
-
 from msrn.audit.hashes import Fingerprint, fingerprint, pixel_digest
 from msrn.data.archives.members import open_file
-from msrn.data.decode import open_image, supported_formats
+from msrn.data.decode import image_header, open_image
 from msrn.errors import DataError
 
 __all__ = ["Probe", "image_size", "probe", "probe_all"]
@@ -47,7 +45,7 @@ def probe(path: str, *, near: bool = True) -> Probe:
     """Read one image, also from a tar or parquet file; with ``near``, compute its fingerprint."""
     try:
         image = open_image(path)
-        kind = _header(path)[0]
+        kind = image_header(path)[0]
     except DataError as error:
         return Probe(problem=error.problems[0].message, missing=_is_missing(path))
     ranges: Any = image.getextrema()
@@ -63,7 +61,7 @@ BLANK = 8
 def image_size(path: str) -> tuple[int, int] | None:
     """Width and height in pixels, upright, read from the header only; None if it cannot be read."""
     try:
-        return _header(path)[1]
+        return image_header(path)[1]
     except DataError:
         return None
 
@@ -76,23 +74,6 @@ def _is_missing(path: str) -> bool:
     except (OSError, DataError):
         return False
     return False
-
-
-def _header(path: str) -> tuple[str, tuple[int, int]]:
-    """Format and size, upright. Raises DataError."""
-    Image.init()
-    try:
-        with open_file(path) as file, Image.open(file, formats=supported_formats()) as image:
-            turned = image.getexif().get(ORIENTATION) in {5, 6, 7, 8}
-            size = image.size[::-1] if turned else image.size
-            return ("JPEG" if image.format == "MPO" else str(image.format)), size
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
-        raise DataError(f"the image cannot be read: {error}", path) from error
-
-
-ORIENTATION = 0x0112
 
 
 def probe_all(

@@ -98,13 +98,17 @@ def sources(args: Namespace, data: DataSettings) -> list[str]:
 
 def readable_sources(args: Namespace, data: DataSettings) -> tuple[list[Manifest], list[Problem]]:
     """The sources that can be read, and what is wrong with the others; raises if none can."""
+    from msrn.audit.split_names import name_splits
+
     manifests: list[Manifest] = []
+    named: list[str] = []
     broken: list[DataError | LabelError] = []
     for source in sources(args, data):
         try:
             manifests.append(read_source(args, data, source))
+            named.append(source)
         except (DataError, LabelError) as error:
             broken.append(error)
     if not manifests:
         raise broken[0]
-    return manifests, [problem for error in broken for problem in error.problems]
+    return name_splits(manifests, named), [problem for error in broken for problem in error.problems]

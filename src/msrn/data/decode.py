@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,15 +13,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from msrn.data.archives.members import open_file
 from msrn.data.image_files import IMAGE_FORMATS
+from msrn.data.image_repair import highest_value, repaired, whole_without_end
+from msrn.data.looks import look_of
 from msrn.errors import DataError, reason
 
-__all__ = ["MAX_PIXELS", "open_image", "supported_formats"]
+__all__ = ["MAX_PIXELS", "image_header", "open_image", "supported_formats"]
+
+# Damaged EXIF says nothing about the pixels.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded, width times height: Pillow's own bound, 256 MiB as RGB."""
 
 REPLACE = "replace this file or leave it out; msrn data check finds all such files"
 SMALLER = "make the image smaller"
+EMPTY = "check how the image was cut out"
 
 
 def open_image(
@@ -28,8 +35,9 @@ def open_image(
 ) -> Image.Image:
     """Decode an image to RGB, upright.
 
-    The EXIF orientation is applied, transparency is laid over white, and 16-bit greys are scaled to 8 bits. Of an
-    animation, the first frame is taken.
+    The EXIF orientation is applied, transparency is laid over white, and 16-bit greys are scaled to 8 bits (from the
+    largest value that the file declares, as for 12-bit data). Of an animation, the first frame is taken. Damage outside
+    the pixels (EXIF, texts, colour profile, the end mark of a JPEG) does not matter.
 
     Args:
         source: a path, also of an image in an archive (``data.archives``); an encoded image; an open file; or a Pillow
@@ -47,21 +55,87 @@ def open_image(
         if isinstance(source, Image.Image):
             return _decode(source, where, max_pixels, 0)
         # Opened here rather than by Pillow, which leaves its file open when decoding fails.
-        with _file(source) as file, Image.open(file, formats=supported_formats()) as image:
-            return _decode(image, where, max_pixels, min_side)
+        with _file(source) as file:
+            try:
+                with Image.open(file, formats=supported_formats()) as image:
+                    return _decode(image, where, max_pixels, min_side)
+            except (DataError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+                raise
+            except Exception:
+                file.seek(0)
+                content = file.read()
+                if (whole := repaired(content)) is not None:
+                    with Image.open(io.BytesIO(whole), formats=supported_formats()) as image:
+                        return _decode(image, where, max_pixels, min_side)
+                if (entire := whole_without_end(content, max_pixels)) is not None:
+                    return _decode(entire, where, max_pixels, min_side)
+                raise
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
         raise DataError("expected an image, found no file", where, "check the path") from None
-    except UnidentifiedImageError as error:
-        message = f"expected an image ({', '.join(supported_formats())}), got something else"
-        raise DataError(message, where, REPLACE) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"expected at most {max_pixels:,} pixels: {error}", where, SMALLER) from error
+    except UnidentifiedImageError as error:
+        look = look_of(_start(source), Path(where))
+        got = f"what looks like {look.what}" if look else "something else"
+        message = f"expected an image ({', '.join(supported_formats())}), got {got}"
+        raise DataError(message, where, look.hint if look else REPLACE) from error
     except OSError as error:
         raise DataError(f"the image cannot be read: {reason(error)}", where, REPLACE) from error
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
         raise DataError(f"the image cannot be read: {error}", where, REPLACE) from error
+
+
+def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
+    """Format by Pillow's name, and size upright, read from the header only.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            try:
+                return _header(file)
+            except Exception:
+                file.seek(0)
+                whole = repaired(file.read())
+                if whole is None:
+                    raise
+                return _header(io.BytesIO(whole))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
+        raise DataError(f"the image cannot be read: {error}", str(path)) from error
+
+
+ORIENTATION = 0x0112
+
+
+def _header(file: BinaryIO) -> tuple[str, tuple[int, int]]:
+    with Image.open(file, formats=supported_formats()) as image:
+        try:
+            turned = image.getexif().get(ORIENTATION) in {5, 6, 7, 8}
+        except Exception:  # as in open_image: EXIF that cannot be parsed turns nothing
+            turned = False
+        size = image.size[::-1] if turned else image.size
+        return ("JPEG" if image.format == "MPO" else str(image.format)), size
+
+
+def _start(source: str | Path | bytes | BinaryIO | Image.Image) -> bytes:
+    """The first bytes of a source that could not be identified."""
+    try:
+        if isinstance(source, str | Path):
+            with open_file(source) as file:
+                return file.read(4000)
+        if isinstance(source, bytes):
+            return source[:4000]
+        if not isinstance(source, Image.Image):
+            source.seek(0)
+            return source.read(4000)
+    except (OSError, ValueError, DataError):
+        pass
+    return b""
 
 
 def _file(source: str | Path | bytes | BinaryIO) -> BinaryIO:
@@ -78,25 +152,32 @@ def supported_formats() -> tuple[str, ...]:
 
 
 def _decode(image: Image.Image, where: str, max_pixels: int, min_side: int) -> Image.Image:
+    if not image.width * image.height:
+        raise DataError(f"expected an image, got one without pixels: {image.width} x {image.height}", where, EMPTY)
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height}"
         raise DataError(f"expected at most {max_pixels:,} pixels, got {size}", where, SMALLER)
     if min_side:
         image.draft(None, (min_side, min_side))  # does nothing but for JPEG; a square, as it may be turned below
     image.load()
+    highest = highest_value(image)
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception:
         upright = image  # damaged EXIF says nothing about the pixels, and its parser raises nearly anything
-    return _rgb(upright, where, sixteen_bit=image.mode == "I" and image.format in {"PNG", "PPM"})
+    sixteen_bit = image.mode == "I" and image.format in {"PNG", "PPM"}
+    return _rgb(upright, where, sixteen_bit=sixteen_bit, highest=highest)
 
 
-def _rgb(image: Image.Image, where: str, *, sixteen_bit: bool) -> Image.Image:
+def _rgb(image: Image.Image, where: str, *, sixteen_bit: bool, highest: int) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or sixteen_bit:  # Pillow's own conversion would clip them
-        values = np.asarray(image).astype(np.uint32).clip(0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image).astype(np.uint32).clip(0, highest)
+        grey = ((values * 255 + highest // 2) // highest).astype(np.uint8)
+        if isinstance(clear := image.info.get("transparency"), int):
+            grey[values == clear] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in {"I", "F"}:
         message = f"expected 8 or 16 bits a channel, got Pillow mode {image.mode!r}, whose range of values is unknown"
         raise DataError(message, where, "save it as an 8-bit PNG or JPEG")

@@ -143,7 +143,18 @@ def _from_names(
             problems.append(Problem(f"column {beside!r}: expected names of labels, got {codes[0]!r}", row.where))
             unknown = None
         states.append(_state(row, column, (positives, (), unknown), problems))
+    problems[:] = _by_column(problems)
     return states
+
+
+def _by_column(problems: Sequence[Problem]) -> list[Problem]:
+    """Problems with equal advice about lists that hold no names as one, with their number."""
+    lists = [problem for problem in problems if "expected a list of names" in problem.message]
+    if len(lists) < 3:
+        return list(problems)
+    others = [problem for problem in problems if problem not in lists]
+    first = lists[0]
+    return [Problem(f"{first.message} (and {len(lists) - 1:,} more such rows)", first.where, first.hint), *others]
 
 
 def _names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> tuple[str, ...] | None:
@@ -159,7 +170,7 @@ def _names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> tu
     if items is not None or isinstance(cell, dict):
         if items is None or not all(isinstance(name, str) for name in items):
             numbers = items is not None and all(isinstance(item, int) for item in items)
-            hint = "write names in place of class numbers" if numbers else ""
+            hint = "class numbers say nothing without their names: write names" if numbers else ""
             problems.append(Problem(f"column {column!r}: expected a list of names, got {cell!r}", row.where, hint))
             return ()
         names = [name.strip() for name in items]

@@ -15,6 +15,7 @@ from msrn import registry
 from msrn.data.image_files import is_image_name
 from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import outside_images
+from msrn.data.looks import look_of_file
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
 from msrn.data.readers.voc_xml import flat_folder, images_without_annotation, read_objects
@@ -54,6 +55,8 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
             not exist, or lie outside ``JPEGImages``.
     """
     flat = flat_folder(root, split)
+    if Path(split).is_file() and (look := look_of_file(split)):
+        raise DataError(f"expected the name of a split, got a file that looks like {look.what}", split, look.hint)
     folder = flat or _voc_folder(required_root(root, options.name))
     lists = folder / "ImageSets" / "Main"
     images_in = "" if flat else "JPEGImages/"

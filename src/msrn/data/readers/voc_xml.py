@@ -14,8 +14,8 @@ from msrn.errors import Problem, reason
 
 __all__ = ["VocObject", "flat_folder", "images_without_annotation", "read_objects"]
 
-DIFFICULT = {"": False, "0": False, "false": False, "no": False, "unspecified": False}
-DIFFICULT |= {"1": True, "true": True, "yes": True}
+DIFFICULT = {"": False, "0": False, "0.0": False, "false": False, "no": False, "unspecified": False}
+DIFFICULT |= {"1": True, "1.0": True, "true": True, "yes": True}
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*?\?>")
 _ENCODING = re.compile(rb"<\?xml[^>]*?encoding=[\"']([A-Za-z0-9._-]+)[\"']")
 
