@@ -45,8 +45,9 @@ def compound_labels(names: Sequence[str]) -> dict[str, str]:
         other = next((other for other in candidates if other != name and parts <= several[other]), None)
         if other is not None:
             mixed[name] = other
+            mixed.setdefault(other, name)
     if len(mixed) > 1 or (mixed and any(len(parts) > 2 for parts in several.values())):
-        found |= {name: f"its words are also those of {other!r}" for name, other in mixed.items()}
+        found |= {name: f"shares its words with {other!r}" for name, other in mixed.items()}
     return found
 
 

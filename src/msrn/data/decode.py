@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,11 +65,8 @@ def open_image(
             except Exception:
                 file.seek(0)
                 content = file.read()
-                if (whole := repaired(content)) is not None:
-                    with Image.open(io.BytesIO(whole), formats=supported_formats()) as image:
-                        return _decode(image, where, max_pixels, min_side)
-                if (entire := whole_without_end(content, max_pixels)) is not None:
-                    return _decode(entire, where, max_pixels, min_side)
+                if (image_of_pixels := _repaired(content, where, max_pixels, min_side)) is not None:
+                    return image_of_pixels
                 raise
     except (DataError, MemoryError):
         raise
@@ -85,6 +83,15 @@ def open_image(
         raise DataError(f"the image cannot be read: {reason(error)}", where, REPLACE) from error
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
         raise DataError(f"the image cannot be read: {error}", where, REPLACE) from error
+
+
+def _repaired(content: bytes, where: str, max_pixels: int, min_side: int) -> Image.Image | None:
+    """The image of a file that failed, if only parts beside its pixels are damaged or missing; else None."""
+    if (pixels := repaired(content)) is not None:
+        with suppress(Exception), Image.open(io.BytesIO(pixels), formats=supported_formats()) as image:
+            return _decode(image, where, max_pixels, min_side)
+    entire = whole_without_end(content, max_pixels)
+    return None if entire is None else _decode(entire, where, max_pixels, min_side)
 
 
 def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
@@ -159,8 +166,8 @@ def _decode(image: Image.Image, where: str, max_pixels: int, min_side: int) -> I
         raise DataError(f"expected at most {max_pixels:,} pixels, got {size}", where, SMALLER)
     if min_side:
         image.draft(None, (min_side, min_side))  # does nothing but for JPEG; a square, as it may be turned below
-    image.load()
     highest = highest_value(image)
+    image.load()
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception:

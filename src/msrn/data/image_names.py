@@ -88,8 +88,8 @@ def _rules(*, all_lost: bool) -> list[tuple[str, Callable[[_Folders, str], str |
         ("adding the suffix", partial(_find, clean=_decoded, key=_lower, suffix="add")),
         ("another suffix", partial(_find, clean=_decoded, key=_lower, suffix="change")),
     ]
-    for count in range(1, MAX_FOLDERS + 1) if all_lost else ():
-        folders = f"leaving out {count} leading folder{'s' * (count > 1)}"
+    for count in range(MAX_FOLDERS + 1) if all_lost else ():
+        folders = f"leaving out {count} leading folder{'s' * (count > 1)}" if count else "leaving out server or disk"
         for ending in ("", "add"):
             clean = partial(_shortened, count=count)
             rules.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 from PIL import Image
 
@@ -17,12 +18,16 @@ TAILS = (b"\0" * 512, b"\x55" * 512, b"\xaa" * 512, b"\xfe" * 512)
 
 
 def repaired(content: bytes) -> bytes | None:
-    """A PNG with only the chunks that hold pixels, so that large or damaged texts, profiles and EXIF do not matter.
+    """A PNG or JPEG with only the parts that hold pixels, so that damaged or large texts, profiles and EXIF do no harm.
 
-    None: the content is no PNG, is cut short, or has no other chunks.
+    None: the content is neither, is cut short before the pixels, or has no other parts.
     """
-    if not content.startswith(PNG):
-        return None
+    if content.startswith(PNG):
+        return _png_of_pixels(content)
+    return _jpeg_of_pixels(content) if content.startswith(b"\xff\xd8\xff") else None
+
+
+def _png_of_pixels(content: bytes) -> bytes | None:
     kept, place, dropped = [PNG], len(PNG), False
     while place + 12 <= len(content):
         (length,) = struct.unpack(">I", content[place : place + 4])
@@ -36,6 +41,21 @@ def repaired(content: bytes) -> bytes | None:
         place = end
         if kind == b"IEND":
             return b"".join(kept) if dropped else None
+    return None
+
+
+def _jpeg_of_pixels(content: bytes) -> bytes | None:
+    kept, place, dropped = [content[:2]], 2, False
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        (length,) = struct.unpack(">H", content[place + 2 : place + 4])
+        if marker == 0xDA:  # the pixels follow
+            return b"".join([*kept, content[place:]]) if dropped else None
+        if marker in range(0xE1, 0xEE) or marker == 0xFE:  # EXIF, profiles, comments; not JFIF and Adobe
+            dropped = True
+        else:
+            kept.append(content[place : place + 2 + length])
+        place += 2 + length
     return None
 
 
@@ -65,23 +85,30 @@ def whole_without_end(content: bytes, max_pixels: int) -> Image.Image | None:
 
 
 def highest_value(image: Image.Image) -> int:
-    """The largest value of a channel of 16 bits: of what the file declares (12-bit data in a TIFF or PNG), or 65535."""
+    """The largest value of a channel of 16 bits, as an open file declares it (12-bit data), or 65535."""
     declared = 65535
     tags = getattr(image, "tag_v2", None)
-    if tags is not None and isinstance(value := tags.get(MAX_SAMPLE_VALUE), int):
-        declared = value
-    if image.format == "PNG" and (bits := _significant_bits(image)):
-        # Writers of sBIT scale values up to 16 bits, as PNG demands; only those that do not stay below the limit.
+    if tags is not None:
+        value = tags.get(MAX_SAMPLE_VALUE)
+        value = value[0] if isinstance(value, tuple) and value else value
+        declared = value if isinstance(value, int) else declared
+    if image.format == "PNG" and image.mode.startswith("I") and (bits := _significant_bits(image)):
+        # PNG demands values that are scaled up to 16 bits; only those that are not stay below this limit.
         low = (1 << bits) - 1
-        extrema = image.getextrema()
-        if isinstance(extrema[1], int | float) and extrema[1] <= low:
-            declared = low
+        highest: Any = image.getextrema()[1]
+        declared = low if highest <= low else declared
     return declared if 255 < declared <= 65535 else 65535
 
 
 def _significant_bits(image: Image.Image) -> int:
-    """The first value of the chunk sBIT, which Pillow keeps unread; 0 if there is none."""
-    for kind, data, *_ in getattr(image, "private_chunks", []):
-        if kind == b"sBIT" and data and 8 < data[0] < 16:
-            return int(data[0])
-    return 0
+    """The first value of the chunk sBIT, which stands before the pixels; 0 if there is none."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return 0
+    place = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(place)
+    at = head.find(b"sBIT")
+    bits = head[at + 4] if 0 < at < len(head) - 4 and at < (head.find(b"IDAT") % 4096) else 0
+    return bits if 8 < bits < 16 else 0

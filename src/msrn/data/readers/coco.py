@@ -116,14 +116,14 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     ]
     if empty and options.empty == "drop":
         notes.append(f"{empty:,} of {len(files):,} images have no object and are dropped (--data.reader.empty keep)")
-    reading = "; ".join([f"{len(names):,} categories", *filter(None, notes)])
-    _log.info("%s: %s", path.name, reading)
+    reading = "; ".join([f"{len(names):,} categor{'ies' if len(names) > 1 else 'y'}", *filter(None, notes)])
+    _log.info("%s: %s", split, reading)
     return Manifest(records, space, path.stem.removeprefix("instances_"), folder, ", ".join(source), reading)
 
 
 def _annotation_file(root: Path, split: str) -> Path:
     """The file itself, or the one whose name ends in the split, with or without a year."""
-    if split.lower().endswith(".json"):
+    if split.lower().endswith((".json", ".jsonl", ".ndjson", ".manifest")):
         for path in (Path(split), root / split):
             if path.is_file():
                 return path

@@ -109,7 +109,9 @@ def _create_ml(entries: Sequence[dict[str, Any]]) -> Found | None:
     keys = next(
         (pair for pair in (("image", "annotations"), ("imagefilename", "annotation")) if pair[1] in entries[0]), None
     )
-    if keys is None or not all(isinstance(entry.get(keys[1]), list) for entry in entries):
+    if keys is None or not all(
+        isinstance(entry.get(keys[1]), list) and isinstance(entry.get(keys[0]), str) for entry in entries
+    ):
         return None
     rows: list[tuple[str, list[Any] | None]] = []
     for entry in entries:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from msrn import registry
 from msrn.data.columns import IMAGE_COLUMNS, image_column, select_part
+from msrn.data.looks import look_of
 from msrn.data.manifest import Manifest
 from msrn.data.readers.locate import split_file
 from msrn.data.readers.table_text import EXPECTED, JSON_SUFFIXES, parse_table
@@ -99,7 +100,16 @@ def read_table(
         DataError: everything that is wrong, by file and line: missing images, unknown labels, images named twice, cells
             of no known value, an empty table; or rows of several splits, and none is named.
     """
-    return table_from_bytes(_bytes(Path(path)), Path(path), labels, root=root, options=options, part=part)
+    path = Path(path)
+    content = _bytes(path)
+    try:
+        return table_from_bytes(content, path, labels, root=root, options=options, part=part)
+    except DataError as error:
+        # The one cause comes before the many problems that follow from it.
+        look = look_of(content, path) if content else None
+        if look is None or look.reader == "table" or content.startswith(b"PK"):
+            raise
+        raise DataError(f"expected a table, got what looks like {look.what}", str(path), look.hint) from error
 
 
 def table_from_bytes(

@@ -52,25 +52,20 @@ def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "") ->
         encoding: of the text; empty: UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
-        DataError: the file cannot be decoded, has broken lines, or is empty; it is the export of a program that tables
-            cannot be read from, which the hint names. DependencyError: a workbook, and openpyxl is not installed.
+        DataError: the file cannot be decoded, has broken lines, or is empty. DependencyError: a workbook, without
+            openpyxl.
     """
     if content.startswith(b"PK\x03\x04") or path.suffix.lower() == ".xlsx":
         return _workbook(content, path, folder)
     text, note = _decoded(content, path, encoding)
     notes = (note,) if note else ()
-    try:
-        if path.suffix.lower() in JSON_SUFFIXES:
-            found = _json(path, text)
-        elif path.suffix.lower() == ".xml":
-            rows, program = rows_of_xml(text, path)
-            found = TableText(["image", "labels"], rows, (f"an export of {program}",))
-        else:
-            found = _delimited(path, text, folder)
-    except DataError as error:
-        if content and (look := look_of(content, path)) and look.reader != "table":
-            raise DataError(f"expected a table, got what looks like {look.what}", str(path), look.hint) from error
-        raise
+    if path.suffix.lower() in JSON_SUFFIXES:
+        found = _json(path, text)
+    elif path.suffix.lower() == ".xml":
+        rows, program = rows_of_xml(text, path)
+        found = TableText(["image", "labels"], rows, (f"an export of {program}",))
+    else:
+        found = _delimited(path, text, folder)
     return TableText(found.columns, found.rows, notes + found.notes)
 
 
