@@ -229,8 +229,9 @@ def test_label_studio_and_hugging_face_metadata(images: Images) -> None:
     assert shown(table(folder, json.dumps(lines), "min.json")) == {"p0.jpg": ("sea", "boat"), "p1.jpg": ("sea",)}
     text = f'image,choice\n/data/upload/1/{P[0]},"{{""choices"": [""sea"", ""boat""]}}"\n/data/upload/1/{P[1]},sea\n'
     assert shown(table(folder, text)) == {"p0.jpg": ("sea", "boat"), "p1.jpg": ("sea",)}
-    objects = "\n".join(json.dumps({"file_name": name, "objects": {"categories": [0]}}) for name in P[:2])
-    assert "column 'objects'" in refusal(folder, objects, "metadata.jsonl")
+    rows = [{"file_name": name, "text": "a photo", "objects": {"categories": [0]}} for name in P[:2]]
+    lines_of = "\n".join(map(json.dumps, rows))
+    assert "'objects' holds objects, not names" in refusal(folder, lines_of, "metadata.jsonl")
 
 
 def test_many_missing_images_are_one_problem(images: Images) -> None:

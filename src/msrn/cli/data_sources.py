@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msrn import registry
-from msrn.config import DataSettings
+from msrn.config import DataSettings, validate
 from msrn.errors import ConfigError, DataError, LabelError, Problem
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
     from msrn.labels.space import LabelSpace
 
     options = data.reader
-    if not (args.preset or args.config or "reader" in args.flags.get("data", {})):
+    given = args.flags.get("data", {}).get("reader", {})
+    chosen = args.preset or args.config or isinstance(given, str) or "name" in given
+    if not chosen:
         name = reader_of(source)
         if name is None:
             from msrn.data.looks import look_of_file
@@ -75,7 +77,8 @@ def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
             look = look_of_file(source)
             hint = f"it looks like {look.what}: {look.hint}" if look else "pass --data.reader NAME, or --preset"
             raise ConfigError("the suffix does not show which reader the data set needs", source, hint)
-        options = registry.options_class("reader", name).model_validate({"name": name})
+        tree = {**given, "name": name}
+        options = validate(registry.options_class("reader", name), tree, "command line", "data.reader")
     labels = LabelSpace.read(data.labels) if data.labels else None
     manifest: Manifest = registry.load("reader", options.name)(options, data.root, source, labels)
     return manifest

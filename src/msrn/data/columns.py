@@ -141,6 +141,8 @@ def _way_out(bad: dict[str, list[Row]], columns: Sequence[str], rows: Sequence[R
         if delimiter_of(cells)[1] or any(_holds_list(cell) for cell in cells):
             found = f"{column!r} holds several names in a cell"
             return f"{found}: pass --data.reader.label_column {shlex.quote(column)}"
+    if nested := [column for column, wrong in bad.items() if isinstance(wrong[0].cells[column], dict)]:
+        return f"{nested[0]!r} holds objects, not names: write a list of names in a column labels, or export it as COCO"
     if len(bad) < len(columns):
         listed = shlex.quote(",".join(bad))
         return f"leave out columns that are no labels: pass --data.reader.ignored_columns {listed}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msrn.data.image_names import FoundImages
 from msrn.data.manifest import Manifest
 from msrn.data.readers import coco, nuswide
 
@@ -71,7 +72,8 @@ def test_counts_of_a_file_of_the_published_labels_are_the_published_ones(
     }
     (tmp_path / "instances_train.json").write_text(json.dumps(value), encoding="utf-8")
     (tmp_path / "train2014").mkdir()
-    monkeypatch.setattr(coco, "missing_images", lambda root, images: [])
+    found = lambda root, images: FoundImages([name for name, _ in images], "", [])  # noqa: E731
+    monkeypatch.setattr(coco, "resolve_images", found)
     data = read_coco(tmp_path, "train", images="train2014")
     assert len(data) == 82_081
     assert "dropped (702)" in data.source
