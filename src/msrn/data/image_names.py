@@ -65,13 +65,27 @@ def resolve_images(root: Path, images: Sequence[tuple[str, str]]) -> FoundImages
     taken = {posixpath.normpath(image) for image, _ in named} - {posixpath.normpath(image) for image, _ in lost}
     folders = _Folders(root)
     for rule, find in _rules(all_lost=len(lost) == len(named)):
-        found = {image: find(folders, image) for image, _ in lost if not archive_and_member(image)}
-        files = [file for file in found.values() if file]
-        if len(files) == len({image for image, _ in lost}) == len(set(files)) and not taken & set(files):
+        found = _found(folders, find, [image for image, _ in lost], taken)
+        if found:
             first = lost[0][0]
             note = f"{len(lost):,} images found by {rule} ({first!r} is {found[first]!r})"
             return FoundImages([found.get(name) or name for name in names], note, [])
     return FoundImages(names, "", _problems(root, lost, folders, len(named)))
+
+
+def _found(
+    folders: _Folders, find: Callable[[_Folders, str], str | None], images: Sequence[str], taken: set[str]
+) -> dict[str, str]:
+    """The file of each image by one rule; nothing if it finds no file for one of them, or one file for two."""
+    found: dict[str, str] = {}
+    used = set(taken)
+    for image in dict.fromkeys(images):
+        file = None if archive_and_member(image) else find(folders, image)
+        if file is None or file in used:
+            return {}
+        found[image] = file
+        used.add(file)
+    return found
 
 
 def _rules(*, all_lost: bool) -> list[tuple[str, Callable[[_Folders, str], str | None]]]:
@@ -186,7 +200,7 @@ def _lower(name: str) -> str:
 
 def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, count: int) -> list[Problem]:
     """Problems for missing images, with the way out."""
-    near = next(((image, file) for image, _ in lost if (file := _nearest(folders, image))), None)
+    near = next(((image, file) for image, _ in lost[:100] if (file := _nearest(folders, image))), None)
     hint = f"{near[1]!r} is there: name it so" if near else ""
     if not hint and (folder := _other_root(root, [image for image, _ in lost])):
         hint = f"they are in {folder}: pass --data.root {folder}"
