@@ -97,6 +97,7 @@ def test_lists_in_cells_are_lists(images: Images, cell: str) -> None:
 
 def test_a_list_that_cannot_be_read_is_refused_with_the_word_list(images: Images) -> None:
     assert "expected a list of names" in refusal(images(*P[:1]), "image,labels\np0.jpg,\"['sea', 'bo'at']\"\n")
+    assert "lacks a bracket" in refusal(images(*P[:1]), "image,labels\np0.jpg,\"['sea', 'boat'\"\n")
     message = refusal(images(*P[:1]), 'image,labels\np0.jpg,"[0, 2]"\n')
     assert "class numbers say nothing without their names" in message
 

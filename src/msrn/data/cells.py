@@ -67,6 +67,8 @@ def items_of(cell: Any) -> list[Any] | None:
         return _choices(cell)
     text = str(cell).strip()
     if text[:1] + text[-1:] not in {"[]", "()", "{}"} or len(text) > MAX_CELL:
+        if text[:2] in {"['", '["'} or text[-2:] in {"']", '"]'}:
+            raise ValueError(f"expected a list of names, got {text[:80]!r}, which lacks a bracket")
         return None
     if _NUMPY_LIST.fullmatch(text):
         return [item[1:-1] for item in re.findall(_QUOTED, text)]

@@ -143,6 +143,8 @@ def _way_out(bad: dict[str, list[Row]], columns: Sequence[str], rows: Sequence[R
             return f"{found}: pass --data.reader.label_column {shlex.quote(column)}"
     if nested := [column for column, wrong in bad.items() if isinstance(wrong[0].cells[column], dict)]:
         return f"{nested[0]!r} holds objects, not names: write a list of names in a column labels, or export it as COCO"
+    if any(re.fullmatch(r"(label|tag|class|categor)\w*?[ _]?\d+", column.lower()) for column in bad):
+        return "labels are spread over several columns: write them in one column, as in sea|boat"
     if len(bad) < len(columns):
         listed = shlex.quote(",".join(bad))
         return f"leave out columns that are no labels: pass --data.reader.ignored_columns {listed}"

@@ -72,7 +72,7 @@ def _label_columns(
         raise DataError("no column is left that could be a label", header, f"left out: {', '.join(left_out)}")
     problems += label_columns_of(columns, rows)
     left_out += [column for column in table.rules.ignored_columns if column not in left_out]
-    notes = [f"{len(columns):,} columns are labels: {some_of(columns)}"]
+    notes = [f"{len(columns):,} column{'s are labels' if len(columns) > 1 else ' is a label'}: {some_of(columns)}"]
     notes += [f"columns left out: {some_of([shown(column) for column in left_out])}"] if left_out else []
     states = [_from_columns(row, columns, rules, problems) for row in rows]
     codes = [problem for problem in problems if problem.hint == MINUS_ONE_HINT]

@@ -89,7 +89,8 @@ def test_asls_test_split_is_recognised_by_its_count(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real list, without its images."""
-    monkeypatch.setattr(nuswide, "missing_images", lambda root, images: [])
+    found = lambda root, images: FoundImages([name for name, _ in images], "", [])  # noqa: E731
+    monkeypatch.setattr(nuswide, "resolve_images", found)
     text = (shared / "data" / "label_lists" / "nuswide_test_50720.txt").read_text()
     (tmp_path / "test.txt").write_text(text)
     data = read_nuswide(tmp_path, "test.txt", images=".")

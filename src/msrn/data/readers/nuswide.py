@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +22,16 @@ from typing import Literal
 from pydantic import Field
 
 from msrn import registry
-from msrn.data.image_paths import folder_of_images, missing_images, outside_images, repeated_images
+from msrn.data.image_names import resolve_images
+from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
 from msrn.errors import DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["CONCEPTS", "PUBLISHED_ORDER", "SPLITS", "Options", "read"]
+
+_log = logging.getLogger(__name__)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -107,13 +111,17 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     rows = rows if options.empty == "keep" else [row for row in rows if row.labels]
     named = [(row.image, row.where) for row in rows]
     problems += repeated_images([image for image, _ in named], [where for _, where in named])
+    reading = ""
     usual = [base / name for name in ("Flickr", "images", ".")]
     folder = base / options.images if options.images else folder_of_images(usual, [image for image, _ in named])
     outside = outside_images(folder or base, named)
     problems += outside
     if folder:
         faulty = {problem.where for problem in outside}
-        problems += missing_images(folder, [(image, where) for image, where in named if image and where not in faulty])
+        found = resolve_images(folder, [("" if where in faulty else image, where) for image, where in named])
+        problems += found.problems
+        rows = [replace(row, image=name or row.image) for row, name in zip(rows, found.names, strict=True)]
+        reading = found.note
     elif named:
         hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in usual)}"
         problems.append(Problem(f"expected images such as {named[0][0]!r}, found none", str(base), hint))
@@ -124,7 +132,9 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
         raise DataError.of(problems, f"NUS-WIDE split {split} is broken")
     records = tuple(Record(row.image, row.labels) for row in rows)
     name = Path(split).stem
-    manifest = Manifest(records, space, name, folder)
+    manifest = Manifest(records, space, name, folder, reading=reading)
+    if reading:
+        _log.info("%s: %s", split, reading)
     known = SPLITS.get(len(records), "none of the common splits")
     kept = "kept" if options.empty == "keep" else "dropped"
     source = f"NUS-WIDE {source}, images without concepts {kept} ({empty:,})"
