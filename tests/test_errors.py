@@ -105,3 +105,7 @@ def test_the_nearest_name_is_offered(name: str, known: list[str], expected: str)
 )
 def test_a_name_without_a_similar_one_gets_no_offer(name: str, known: list[str]) -> None:
     assert did_you_mean(name, known) == ""
+
+
+def test_initials_find_a_short_name() -> None:
+    assert did_you_mean("optim.learning_rate", ["optim.name", "optim.lr"]) == "did you mean 'optim.lr'?"

@@ -130,11 +130,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"did you mean 'sofa'?"``, or an empty string if no known name is similar.
 
     Case, and the choice among ``_``, ``-``, ``.`` and space, make no difference. A name without a dot is also compared
-    with the last parts of dotted names, so ``lr`` finds ``optim.lr``.
+    with the last parts of dotted names, so ``lr`` finds ``optim.lr``. Initials count too: ``learning_rate``
+    finds ``lr``.
     """
     from rapidfuzz import fuzz, process  # imported here: 70 ms, needed only once something is wrong
 
     choices = list(known)
+    words = _plain(name.rpartition(".")[2]).split()
+    initials = "".join(word[0] for word in words)
+    if short := [each for each in choices if len(words) > 1 and each.rpartition(".")[2] == initials]:
+        return f"did you mean {short[0]!r}?"
     found = process.extractOne(name, choices, scorer=fuzz.ratio, processor=_plain, score_cutoff=_MIN_SIMILARITY)
     if not found and "." not in name:
         last = [choice.rpartition(".")[2] for choice in choices]

@@ -28,7 +28,7 @@ TOO_LONG = 120  # seconds that a training may take
 
 def settings_of(name: str, scenes: Path) -> object:
     """Of one of the tricky runs, in the folder ``run`` of where the process stands."""
-    data = {"reader": "table", "root": str(scenes), "train": "train", "val": "val"}
+    data = {"reader": "table", "root": str(scenes), "train": "train", "val": "val", "batch_size": 16}
     run = {"folder": "run", "device": "cpu", "checkpoint_minutes": 0}  # a checkpoint after every step
     tree = merge(preset("tiny"), {"data": data, "run": run, "model": {"freeze_norm": False}})
     return load_settings(merge(tree, TRICKY[name]))

@@ -19,7 +19,7 @@ from msrn.data.decode import open_image
 from msrn.data.image_cache import ImageCache
 from msrn.data.manifest import Manifest
 from msrn.data.transforms import Transform
-from msrn.errors import DataError
+from msrn.errors import ConfigError, DataError
 
 __all__ = ["ImageDataset", "evaluation_loader", "loader_processes", "on_device", "training_loader"]
 
@@ -163,10 +163,19 @@ class _Loader(DataLoader[dict[str, Any]]):
     """Raises the error of a worker unchanged: torch would wrap it into the text of a trace."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "shared memory" not in str(error) and "shm" not in str(error):
+                raise
+            raise ConfigError(
+                "the loader processes ran out of shared memory (/dev/shm)",
+                where="data.workers",
+                hint="pass --data.workers 0, or give a container more with docker run --shm-size 2g",
+            ) from error
 
 
 class _Guarded(Dataset[Any]):

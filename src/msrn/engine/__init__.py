@@ -1,1 +1,1 @@
-"""Runs: training and judging."""
+"""Runs: training and evaluation."""

@@ -21,9 +21,6 @@ def untrainable(error: Exception, model: MultiLabelClassifier, settings: Setting
     if "more than 1 value per channel" in reason:
         hint = "set a larger --data.batch_size, or --model.freeze_norm true"
         return ConfigError(f"batch norm needs more than one value per channel: {reason}", "data.batch_size", hint)
-    if "shared memory" in reason or "bus error" in reason.lower():
-        hint = "pass --data.workers 0, or give the container more with docker run --shm-size 2g"
-        return ConfigError(f"the loader processes ran out of shared memory: {reason}", "data.workers", hint)
     fit = sizes_that_fit(model, size)
     hint = f"sizes that fit: {', '.join(map(str, fit))}" if fit else "choose another backbone"
     return ConfigError(f"{name} cannot be trained on images of {size} px: {reason}", "data.image_size", hint)

@@ -90,7 +90,11 @@ class RunFolder:
             repair_bundle(self.bundle)
         before, now = _flat(state["settings"]), _flat(settings.model_dump(mode="json"))
         problems = [
-            Problem(f"{key} was {before.get(key)!r} in this run and is now {now.get(key)!r}", where=str(self.path))
+            Problem(
+                f"{key} was {before.get(key)!r} in this run and is now {now.get(key)!r}",
+                str(self.path),
+                "to train longer, start a new run in another folder" if key == "optim.epochs" else "",
+            )
             for key in {**now, **before}
             if key not in MAY_CHANGE | PLACES and before.get(key) != now.get(key)
         ]

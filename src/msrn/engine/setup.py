@@ -166,11 +166,30 @@ def read_train_and_val(settings: Settings) -> tuple[Manifest, Manifest | None]:
     if not settings.data.val:
         train, val = _hold_out(train, settings.data.val_fraction, settings.run.seed)
     elif settings.data.val != "none":
-        val = read_split(settings, "val", train.labels)
+        val = _read_val(settings, train.labels)
     log_unknown("training", train)
     if val is not None:
         log_unknown("validation", val)
     return train, val
+
+
+def _read_val(settings: Settings, labels: LabelSpace) -> Manifest:
+    """The validation split; labels that training lacks are named once, with what to do."""
+    try:
+        return read_split(settings, "val", labels)
+    except DataError as error:
+        try:
+            unseen = [name for name in read_split(settings, "val", None).labels if name not in labels]
+        except DataError:
+            unseen = []
+        if not unseen:
+            raise
+        more = f" and {len(unseen) - SHOWN:,} more" if len(unseen) > SHOWN else ""
+        raise DataError(
+            f"the validation split has labels that the training split lacks: {', '.join(unseen[:SHOWN])}{more}",
+            settings.data.val,
+            "write all labels, one a line, to a file and pass --data.labels FILE; or correct the names",
+        ) from error
 
 
 def read_named_split(settings: Settings, which: str, labels: LabelSpace) -> Manifest:

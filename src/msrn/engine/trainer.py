@@ -262,13 +262,12 @@ class Trainer:
 
     def _rehearse(self) -> None:
         """Try what a run does before anything is written: a training step without a result, and an evaluation."""
-        batch = next(iter(self._loader(0, 0)))
         try:
-            self.learner.rehearse(batch)
+            self.learner.rehearse(next(iter(self._loader(0, 0))))
+            if self.setup.val:
+                self.score(self.setup.val.first(2 * self.settings.data.eval_batch_size), None)
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             raise untrainable(error, self.learner.net, self.settings) from error
-        if self.setup.val:
-            self.score(self.setup.val.first(2 * self.settings.data.eval_batch_size), None)
 
     def _begin(self) -> None:
         """The settings, and the first event of the log."""

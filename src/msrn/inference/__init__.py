@@ -1,1 +1,1 @@
-"""Using a trained tagger."""
+"""Prediction with a trained classifier."""

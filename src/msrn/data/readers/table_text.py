@@ -252,7 +252,7 @@ def _workbook(content: bytes, path: Path, folder: Path) -> TableText:
     try:
         openpyxl = importlib.import_module("openpyxl")
     except ImportError as error:
-        hint = "save it as CSV UTF-8 in Excel, or pip install openpyxl"
+        hint = "save it as CSV UTF-8 in Excel, or pip install 'msrn[xlsx]'"
         raise DependencyError("reading a workbook (.xlsx) needs the package openpyxl", str(path), hint) from error
     load: Callable[..., Any] = openpyxl.load_workbook
     try:

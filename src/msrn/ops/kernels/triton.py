@@ -1,6 +1,6 @@
-"""How does semantic attention run on a GPU without ever holding a product? (MSRN, section 3.3; fused, in Triton)
+"""Semantic attention on a GPU, fused, in Triton: no product is ever held (MSRN, section 3.3).
 
-The mathematics is that of ``cpu_kernel``, with the same care: ``top`` is known beforehand, ``x - top`` is taken before
+The mathematics is that of ``kernels.cpu``, with the same care: ``top`` is known beforehand, ``x - top`` is taken before
 the product, sums run in float32, the backward pass makes ``e = exp(q (x - top))`` again. What differs is the machine.
 In one cycle a multiprocessor makes 16 exponentials and starts 128 instructions, eight for each exponential. The loops
 below need fewer, itself included, so that the exponentials are the floor; the design keeps it so.
