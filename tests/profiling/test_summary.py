@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from msrn.config import Settings
-from msrn.profiling.summary import short_count, summarize, summary_json, summary_text
+from msrn.errors import DataError
+from msrn.profiling.summary import Summary, short_count, summarize, summary_json, summary_text
 
 
 def test_the_text_has_a_row_for_each_part_and_their_sum(settings: Callable[..., Settings]) -> None:
@@ -58,3 +59,13 @@ def test_a_head_without_label_embeddings_costs_the_same_for_any_width(
 )
 def test_counts_have_three_digits(number: int, text: str) -> None:
     assert short_count(number) == text
+
+
+def test_a_summary_comes_back_from_its_json(settings: Callable[..., Settings]) -> None:
+    found = summarize(settings(), num_labels=6, embedding_width=10)
+    tree = json.loads(summary_json(found))
+    assert Summary.from_json(tree) == found
+    with pytest.raises(DataError, match="format version 1, got 2"):
+        Summary.from_json({**tree, "format_version": 2})
+    with pytest.raises(DataError, match="invalid summary"):
+        Summary.from_json({**tree, "surprise": 1})

@@ -6,16 +6,21 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from msrn.config import Settings
+from msrn.errors import DataError
 from msrn.profiling.memory import BETWEEN
 from msrn.profiling.model_cost import Part, Use, cost_of
 
 __all__ = ["Summary", "short_count", "summarize", "summary_json", "summary_text"]
+
+
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,27 @@ class Summary:
     optimizer: str
     parts: tuple[Part, ...]
     uses: tuple[Use, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; memory in bytes."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, tree: Any, where: str = "") -> Summary:
+        """The summary of a tree from ``to_json``.
+
+        Raises:
+            DataError: the tree is of another format version, or a value is missing or unknown.
+        """
+        try:
+            fields = dict(tree)
+            if (version := fields.pop("format_version")) != FORMAT_VERSION:
+                raise DataError(f"expected a summary of format version {FORMAT_VERSION}, got {version}", where)
+            parts = tuple(Part(**part) for part in fields.pop("parts"))
+            uses = tuple(Use(**{name: use[name] for name in use if name != "memory"}) for use in fields.pop("uses"))
+            return cls(**fields, parts=parts, uses=uses)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"invalid summary: {error}", where, "write it again with msrn summary --json") from error
 
 
 def summarize(settings: Settings, *, num_labels: int, embedding_width: int) -> Summary:
@@ -60,7 +86,7 @@ def summarize(settings: Settings, *, num_labels: int, embedding_width: int) -> S
 
 def summary_json(summary: Summary) -> str:
     """One JSON object with the fields of ``Summary``, ``Part`` and ``Use``; memory in bytes."""
-    return json.dumps(asdict(summary), indent=1, ensure_ascii=False)
+    return json.dumps(summary.to_json(), indent=1, ensure_ascii=False)
 
 
 def summary_text(summary: Summary) -> str:
