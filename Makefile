@@ -13,8 +13,8 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
 
-test: $(STAMP)  # each test process keeps to one thread: two that share cores slow each other down
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+test: $(STAMP)  # one thread a process: two that share cores slow each other down; slow files come early
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check src tests examples benchmarks docs
