@@ -33,13 +33,22 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Predict, one row per image."""
     from msrn.data.archives.names import is_archive
-    from msrn.inference.output import write_predictions
-    from msrn.inference.predictor import Predictor
     from msrn.ops.semantic_attention import set_default_form
 
     many = len(args.images) > FEW or any(Path(image).is_dir() or is_archive(image) for image in args.images)
-    if not many and not args.optimize:
-        set_default_form("chunked")
+    if many or args.optimize:
+        return _predict(args)
+    before = set_default_form("chunked")  # loading the fused kernel would take longer than it saves
+    try:
+        return _predict(args)
+    finally:
+        set_default_form(before)
+
+
+def _predict(args: Namespace) -> int:
+    from msrn.inference.output import write_predictions
+    from msrn.inference.predictor import Predictor
+
     predictor = Predictor.load(args.bundle, device=args.device, threshold=args.threshold, optimize=args.optimize)
     predictions = predictor.predict(args.images, batch_size=args.batch_size, workers=args.workers)
     done, broken = write_predictions(predictions, sys.stdout, style=args.format, labels=predictor.labels, top=args.top)

@@ -63,13 +63,14 @@ class Kernel(Protocol):
 _default_form: Form = "auto"
 
 
-def set_default_form(form: Form) -> None:
-    """Set the form in which this process computes the operator wherever a call names none.
+def set_default_form(form: Form) -> Form:
+    """Set the form in which this process computes the operator wherever a call names none; returns the former one.
 
     ``chunked`` suits a process that ends after a few images: it saves loading a fused kernel, half a second.
     """
     global _default_form
-    _default_form = form
+    before, _default_form = _default_form, form
+    return before
 
 
 def semantic_attention(features: Tensor, vectors: Tensor, *, form: Form | None = None) -> Tensor:
