@@ -114,8 +114,9 @@ class Trainer:
             self.folder.require_empty()
         torch.manual_seed(settings.run.seed)
         self.setup = build_setup(settings, pretrained=not resume)
+        self.data_identity = self.setup.identity()  # once: it hashes the manifests, and every checkpoint holds it
         if saved:
-            self.folder.require_same_data(saved["data"], self.setup.identity())
+            self.folder.require_same_data(saved["data"], self.data_identity)
         self.progress = Progress(**saved["progress"]) if saved else Progress()
         self.learner = Learner(self.setup.model, settings, fabric, saved)
         self.images, self.val_images = training_images(self.setup, settings, self.learner.net.backbone, fabric)
@@ -220,7 +221,7 @@ class Trainer:
         self.clock = self.saved_at = now
         state = {
             "settings": self.settings.model_dump(mode="json"),
-            "data": self.setup.identity(),
+            "data": self.data_identity,
             "progress": asdict(self.progress),
             **self.learner.state_dict(),
         }
