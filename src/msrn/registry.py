@@ -28,6 +28,13 @@ HEADS = {
 
 LOSSES = {
     "soft_margin": "msrn.losses.soft_margin:SoftMargin",
+    "focal": "msrn.losses.focal:Focal",
+    "asl": "msrn.losses.asl:ASL",
+    "hill": "msrn.losses.hill:Hill",
+    "splc": "msrn.losses.splc:SPLC",
+    "two_way": "msrn.losses.two_way:TwoWay",
+    "zlpr": "msrn.losses.zlpr:ZLPR",
+    "distribution_balanced": "msrn.losses.distribution_balanced:DistributionBalanced",
 }
 
 READERS = {

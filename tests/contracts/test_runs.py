@@ -1,4 +1,4 @@
-"""Every head and every loss goes the whole way: settings, training, bundle, prediction, evaluation."""
+"""Every head goes the whole way: settings, training, bundle, prediction, evaluation."""
 
 from __future__ import annotations
 
@@ -75,32 +75,6 @@ def test_cached_features_train_the_same_head(run: tuple[Settings, Path], tiny: T
     ours = train(tiny(tmp_path / "cached", model=model, data=data, optim={"epochs": 1}))
     theirs = train(tiny(tmp_path / "files", model=model, optim={"epochs": 1}))
     assert ours.val_map == pytest.approx(theirs.val_map, abs=0.02)  # features are kept in float16
-
-
-@pytest.mark.parametrize("name", registry.names("loss"))
-def test_a_loss_masks_unknown_targets_and_stays_finite(name: str) -> None:
-    loss = registry.load("loss", name)(registry.options_class("loss", name).model_validate({"name": name}))
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 5, generator=generator, requires_grad=True)
-    target = (torch.rand(6, 5, generator=generator) > 0.5).float()
-    target[0, :3], target[1] = torch.nan, torch.nan
-    value = loss(logits, target)
-    assert value.ndim == 0
-    assert value.dtype == torch.float32
-    value.backward()
-    assert logits.grad is not None
-    assert torch.isfinite(logits.grad).all()
-    assert bool((logits.grad[target.isnan()] == 0).all())
-    assert bool((logits.grad[0, 3:] != 0).any())
-    for dtype in (torch.bfloat16, torch.float16):
-        assert torch.isfinite(loss(torch.full((2, 5), 100.0, dtype=dtype), target[2:4]))
-
-
-@pytest.mark.parametrize("name", registry.names("loss"))
-def test_a_loss_chosen_by_name_is_the_one_that_training_minimises(tiny: Tiny, tmp_path: Path, name: str) -> None:
-    settings = tiny(tmp_path / "run", loss={"name": name}, optim={"epochs": 1})
-    train(settings)
-    assert read_metadata(tmp_path / "run").settings["loss"]["name"] == name
 
 
 def test_the_loss_of_the_log_is_that_of_the_formula(tiny: Tiny, scenes: Path, tmp_path: Path) -> None:

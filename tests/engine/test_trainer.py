@@ -124,6 +124,22 @@ def test_clipping_bounds_the_step(tiny: Tiny, tmp_path: Path) -> None:
     assert moved[1e-6] == pytest.approx(1e-6, rel=0.1)  # rounding of weights near 1 to float32
 
 
+def test_the_loss_is_told_the_epoch_and_the_counts_of_the_images_that_are_trained_on(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    loss = {"name": "soft_margin", "weights": "ratio", "max_weight": 1000}
+    run = Trainer(tiny(tmp_path / "run", loss=loss, data={"val": ""}), resume=False)
+    codes = run.setup.train.targets("positive")
+    positives, negatives = (codes == 1).sum(axis=0), (codes == 0).sum(axis=0)
+    assert len(codes) < 48  # without the images that are held out
+    np.testing.assert_allclose(run.learner.loss.positive_weight, negatives / np.maximum(positives, 1))  # type: ignore[arg-type]
+    epochs = []
+    for step in (0, 1, 5, 6):
+        run.learner.step(step, [next(iter(run._loader(0, 0)))], steps_per_epoch=3)
+        epochs.append(run.learner.loss.epoch)
+    assert epochs == [0, 0, 1, 2]
+
+
 def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tiny: Tiny, tmp_path: Path) -> None:
     heads = []
     for parts in (1, 4):

@@ -13,11 +13,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from msrn import registry
 from msrn.config import Settings
 from msrn.data.dataset import on_device
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.losses.base import Loss
 from msrn.models.classifier import MultiLabelClassifier, memory_layout
 
 __all__ = ["Learner", "NonFiniteLoss"]
@@ -39,13 +39,20 @@ class Learner:
 
     Args:
         model: on the CPU; it is moved to the fabric's device.
+        loss: what is minimised, beside the head's auxiliary losses.
         settings: the whole tree.
         fabric: device, precision and the other processes.
         state: from ``state_dict``, to continue from.
     """
 
     def __init__(
-        self, model: MultiLabelClassifier, settings: Settings, fabric: Fabric, state: dict[str, Any] | None
+        self,
+        model: MultiLabelClassifier,
+        loss: Loss,
+        *,
+        settings: Settings,
+        fabric: Fabric,
+        state: dict[str, Any] | None,
     ) -> None:
         self.settings = settings
         self.fabric = fabric
@@ -57,7 +64,7 @@ class Learner:
         logger.info("%s of %s backbone weights are trained", f"{free:,}", f"{sum(map(Tensor.numel, weights)):,}")
         if state:
             model.load_state_dict(state["model"])
-        self.loss = registry.load("loss", settings.loss.name)(settings.loss).to(fabric.device)
+        self.loss = loss.to(fabric.device)
         self.net: MultiLabelClassifier = share_norms(model, fabric)
         self.model, self.optimizer = fabric.setup(self.net, build_optimizer(self.net, settings.optim))
         self.ema = WeightEMA(self.net, settings.optim.ema) if settings.optim.ema else None
@@ -117,6 +124,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(_mix(settings.run.seed, number, fabric.global_rank))
+        self.loss.epoch = number // steps_per_epoch
         total = torch.zeros((), device=fabric.device)
         for place, batch in enumerate(micro_batches, start=1):
             image = on_device(batch["image"], fabric.device, self.layout)

@@ -23,6 +23,7 @@ from msrn.labels.embeddings import LabelEmbeddings, label_embeddings
 from msrn.labels.graph import LabelGraph, graph_of, identity_graph, label_graph
 from msrn.labels.graph_io import read_edges, read_published_counts
 from msrn.labels.space import LabelSpace
+from msrn.losses.base import LabelCounts, Loss
 from msrn.models.classifier import MultiLabelClassifier, build_without_weights, create_model, head_class
 from msrn.models.heads.base import LabelInputs
 
@@ -30,6 +31,7 @@ __all__ = [
     "LabelSources",
     "Setup",
     "Targets",
+    "build_loss",
     "build_setup",
     "log_unknown",
     "read_labels_and_train",
@@ -134,6 +136,13 @@ def build_setup(settings: Settings, *, pretrained: bool = True) -> Setup:
     make = create_model if pretrained else build_without_weights
     model = make(settings.model, inputs, image_size=settings.data.image_size)
     return Setup(train, val, sources, inputs, model, _preprocessing(settings.data, model))
+
+
+def build_loss(settings: Settings, train: Manifest) -> Loss:
+    """The loss that the settings name, with the counts of the training split."""
+    target = torch.from_numpy(split_targets(train, settings.data.difficult).train)
+    loss: Loss = registry.load("loss", settings.loss.name)(settings.loss, counts=LabelCounts.of(target))
+    return loss
 
 
 def _preprocessing(data: DataSettings, model: MultiLabelClassifier) -> Preprocessing:

@@ -32,7 +32,7 @@ from msrn.engine.interrupt import Interrupted, stop_requests
 from msrn.engine.learner import Learner, NonFiniteLoss
 from msrn.engine.rehearsal import untrainable
 from msrn.engine.run_folder import RunFolder
-from msrn.engine.setup import SHOWN, build_setup, split_targets
+from msrn.engine.setup import SHOWN, build_loss, build_setup, split_targets
 from msrn.errors import ConfigError, TrainingError
 from msrn.metrics import TunedThreshold, tune_thresholds
 from msrn.progress import progress_bar
@@ -118,7 +118,8 @@ class Trainer:
         if saved:
             self.folder.require_same_data(saved["data"], self.data_identity)
         self.progress = Progress(**saved["progress"]) if saved else Progress()
-        self.learner = Learner(self.setup.model, settings, fabric, saved)
+        loss = build_loss(settings, self.setup.train)
+        self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved)
         self.images, self.val_images = training_images(self.setup, settings, self.learner.net.backbone, fabric)
         self.steps_per_epoch = self._steps_per_epoch()
         self.clock = self.saved_at = time.monotonic()

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from msrn import registry
 from msrn.config import Settings
+from msrn.losses.base import LabelCounts, Loss
 from msrn.models.classifier import MultiLabelClassifier, build_without_weights, memory_layout
 from msrn.models.heads.base import LabelInputs
 from msrn.profiling.memory import BETWEEN, Ledger, part_name
@@ -86,7 +87,9 @@ def cost_of(settings: Settings, *, num_labels: int, embedding_width: int) -> tup
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     model = _build(settings, num_labels, embedding_width, fake)
     with fake, torch.enable_grad():  # whatever the caller's mode: a training step is looked at
-        parts, training = _parts(model, settings), _training(model, settings)
+        of_labels = LabelCounts(torch.zeros(num_labels), torch.zeros(num_labels))
+        loss = registry.load("loss", settings.loss.name)(settings.loss, counts=of_labels)
+        parts, training = _parts(model, loss, settings), _training(model, loss, settings)
         model.eval().requires_grad_(False)
         model.precompute()
         counts = dict.fromkeys((1, settings.data.eval_batch_size))
@@ -112,7 +115,7 @@ def _build(settings: Settings, num_labels: int, embedding_width: int, fake: Fake
     return model
 
 
-def _parts(model: MultiLabelClassifier, settings: Settings) -> tuple[Part, ...]:
+def _parts(model: MultiLabelClassifier, loss: Loss, settings: Settings) -> tuple[Part, ...]:
     """In the order in which they run. Two numbers of images separate the cost per image from the cost of a step."""
     counts = (2, 3)  # not 1, a special case: strides of dimensions of size 1, batch norm over one value
     passes = []
@@ -120,9 +123,9 @@ def _parts(model: MultiLabelClassifier, settings: Settings) -> tuple[Part, ...]:
         ledger = Ledger(model)
         with ledger.logging():
             images = _images(settings, count)
-            loss = _loss(model, settings, images)  # keeps alive what the backward pass needs
+            total = _minimised(model, loss, settings, images)  # keeps alive what the backward pass needs
         passes.append((ledger.flops, ledger.held()))
-        del images, loss
+        del images, total
     weights: dict[str, list[Tensor]] = {name: [] for name in passes[0][0]}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         weights.setdefault(part_name(name if "." in name.removeprefix("head.") else ""), []).append(tensor)
@@ -154,7 +157,7 @@ def _predicting(model: MultiLabelClassifier, settings: Settings, images: int) ->
     )
 
 
-def _training(model: MultiLabelClassifier, settings: Settings) -> Use:
+def _training(model: MultiLabelClassifier, loss: Loss, settings: Settings) -> Use:
     """A step of one process, as ``engine.trainer`` takes it."""
     passes = settings.optim.accumulate
     count = settings.data.batch_size // (passes * settings.run.devices)
@@ -162,10 +165,10 @@ def _training(model: MultiLabelClassifier, settings: Settings) -> Use:
     for _ in range(min(2, passes)):  # the second one runs beside gradients, as all later ones do
         with ledger.logging():
             images = _images(settings, count)
-            loss = _loss(model, settings, images)
+            total = _minimised(model, loss, settings, images)
         with ledger.logging():
-            loss.backward()  # type: ignore[no-untyped-call]
-        del images, loss
+            total.backward()  # type: ignore[no-untyped-call]
+        del images, total
     free = list(filter(_is_free, model.parameters()))
     gradients = ledger.numbers(parameter.grad for parameter in free if parameter.grad is not None)
     peak = ledger.until_peak()
@@ -190,13 +193,12 @@ def _images(settings: Settings, count: int) -> Tensor:
     return torch.empty((count, 3, side, side), memory_format=torch.channels_last)
 
 
-def _loss(model: MultiLabelClassifier, settings: Settings, images: Tensor) -> Tensor:
+def _minimised(model: MultiLabelClassifier, loss: Loss, settings: Settings, images: Tensor) -> Tensor:
     dtype = MIXED.get(settings.run.precision)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
         output = model(images)
     target = torch.empty_like(output.logits, dtype=torch.float32)
-    loss = registry.load("loss", settings.loss.name)(settings.loss)(output.logits, target)
-    total: Tensor = loss + sum(output.aux_losses.values())
+    total: Tensor = loss(output.logits, target) + sum(output.aux_losses.values())
     return total
 
 
