@@ -14,9 +14,10 @@ one node of a graph (``msrn::semantic_attention``) whatever computes it:
   cannot be loaded.
 
 Each of these modules has the same two functions, and all rely on two identities. The largest exponent is known
-beforehand (``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``. The
-gradients need the same sums, ``d out / d x[n] = w[n] (1 + q (x[n] - out))`` and ``d out / d q = sum w x^2 - out^2``, so
-nothing of size N * K is saved. Autocast casts neither features nor vectors; sums run in float32.
+beforehand (``q * max x`` if q >= 0, else ``q * min x``), so one pass gives ``s0 = sum e`` and ``s1 = sum e x``; and
+``kernels.rows`` finds these sums without most of the exponentials. The gradients need the same sums,
+``d out / d x[n] = w[n] (1 + q (x[n] - out))`` and ``d out / d q = sum w x^2 - out^2``, so nothing of size N * K is
+saved. Autocast casts neither features nor vectors; sums run in float32 at least.
 """
 
 from __future__ import annotations

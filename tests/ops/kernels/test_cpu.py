@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from msrn.errors import ShapeError
+from msrn.ops import kernels
 from msrn.ops import semantic_attention as operator
 from msrn.ops.semantic_attention import semantic_attention, semantic_attention_reference
 
@@ -78,6 +79,29 @@ def test_values_and_gradients_hold_for_products_tiny_and_huge(scale: float, posi
     ours, theirs = values_and_gradients(fused_attention, *inputs), oracle(*inputs)
     # The unit is the size of the features, of which the value is a mean: with tiny products nearly all of it cancels.
     assert (ours[0] - theirs[0]).abs().max() < FORWARD * largest
+    assert error(ours[1], theirs[1]) < GRADIENT
+    assert error(ours[2], theirs[2]) < GRADIENT
+
+
+@pytest.mark.parametrize("largest", [0.01, 3.0, 20.0, 47.9, 48.1, 90.0])
+@pytest.mark.parametrize("kind", ["two values", "one outlier", "two clusters", "uniform"])
+def test_any_distribution_of_features_gives_the_values_and_gradients_of_the_definition(
+    kind: str, largest: float
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    draw_uniform = functools.partial(torch.rand, 2, 8, 196, generator=generator)
+    high = draw_uniform() > 0.97
+    x = {
+        "two values": 2.0 * high - 1,
+        "one outlier": torch.where(torch.arange(196) == 77, 1.0, -1 + 1e-3 * draw_uniform()),
+        "two clusters": (2.0 * high - 1) * (1 - 0.01 * draw_uniform()),
+        "uniform": 2 * draw_uniform() - 1,
+    }[kind]
+    features = (7 * x - 2).transpose(1, 2)
+    vectors = torch.linspace(-1, 1, 24)[:, None].expand(24, 8) * largest / 7
+    grad = torch.randn(2, 24, 8, generator=generator)
+    ours, theirs = values_and_gradients(fused_attention, features, vectors, grad), oracle(features, vectors, grad)
+    assert error(ours[0], theirs[0]) < FORWARD
     assert error(ours[1], theirs[1]) < GRADIENT
     assert error(ours[2], theirs[2]) < GRADIENT
 
@@ -221,7 +245,9 @@ def test_the_operator_chooses_the_kernel_and_leaves_float64_to_the_chunked_form(
 def test_without_numba_the_chunked_form_runs_and_one_line_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.delitem(sys.modules, "msrn.ops.kernels.cpu")
+    for name in ("cpu", "rows"):
+        monkeypatch.delitem(sys.modules, f"msrn.ops.kernels.{name}")
+        monkeypatch.delattr(kernels, name)
     monkeypatch.setitem(sys.modules, "numba", None)
     features, vectors, _ = draw(2, 53, 5, 6)
     with caplog.at_level(logging.WARNING):

@@ -24,6 +24,7 @@ from msrn.ops.semantic_attention import semantic_attention
 
 numba = pytest.importorskip("numba", reason="needs numba, which this environment lacks")
 cpu_kernel = importlib.import_module("msrn.ops.kernels.cpu")
+rows = importlib.import_module("msrn.ops.kernels.rows")
 fused_attention = functools.partial(semantic_attention, form="numba")
 
 
@@ -41,7 +42,7 @@ def values_and_gradients(features: Tensor, vectors: Tensor, grad: Tensor) -> lis
 
 
 def test_results_are_the_same_bits_for_any_number_of_threads() -> None:
-    inputs = draw(3, 784, 84, 16)
+    inputs = draw(3, 784, 84, 128)
     before = torch.get_num_threads()
     try:
         results = []
@@ -56,7 +57,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads() -> None:
 
 @pytest.mark.parametrize("allowed", [1, 2, 3])
 def test_no_more_threads_run_than_torch_may_use(allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, vectors, _ = draw(3, 784, 84, 16)
+    features, vectors, _ = draw(3, 784, 84, 128)
     started: list[str] = []
     start = threading.Thread.start
 
@@ -85,7 +86,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def test_torchs_own_threads_compute_the_same_bits_as_threads_of_python(
     threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = draw(3, 784, 84, 16)
+    inputs = draw(3, 784, 84, 128)
     pool, teams = cpu_kernel._torch_pool(), []
 
     def counted(function: int, job: int, size: int, flags: int) -> None:
@@ -106,7 +107,7 @@ def test_torchs_own_threads_compute_the_same_bits_as_threads_of_python(
 
 
 def test_two_threads_may_call_at_once() -> None:
-    inputs = draw(2, 784, 84, 16)
+    inputs = draw(2, 784, 84, 128)
     expected = values_and_gradients(*inputs)
     results: list[list[Tensor]] = []
 
@@ -126,14 +127,14 @@ def test_two_threads_may_call_at_once() -> None:
 def child_process(_: object) -> tuple[list[list[float]], int]:
     """What another process computes, on two threads, and how many compiled kernels it found on disk."""
     torch.set_num_threads(2)
-    output = fused_attention(*draw(2, 784, 84, 8)[:2])
-    return output.flatten(1).tolist(), cpu_kernel._forward.cache_hits
+    output = fused_attention(*draw(2, 784, 84, 128)[:2])
+    return output.flatten(1).tolist(), rows.forward.cache_hits
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns of every fork beside threads
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_computes_the_same_after_this_one_has(method: str) -> None:
-    expected = fused_attention(*draw(2, 784, 84, 8)[:2]).flatten(1).tolist()
+    expected = fused_attention(*draw(2, 784, 84, 128)[:2]).flatten(1).tolist()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
         output, cache_hits = pool.submit(child_process, None).result(timeout=60)
     assert output == expected
@@ -159,7 +160,7 @@ def test_loader_workers_compute_the_same() -> None:
 
 def test_a_disabled_compiler_refuses_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    spec = importlib.util.find_spec("msrn.ops.kernels.cpu")
+    spec = importlib.util.find_spec("msrn.ops.kernels.rows")
     assert spec is not None
     assert spec.loader is not None
     with pytest.raises(ImportError, match="NUMBA_DISABLE_JIT"):
@@ -171,19 +172,19 @@ def test_a_kernel_that_cannot_be_kept_on_disk_is_still_compiled() -> None:
     code = "def double(address):\n    numbers = numba.carray(address, (3,), np.int64)\n    numbers *= 2"
     exec(code, namespace)  # numba has nowhere to keep code that comes from no file
     numbers = np.array([1, 2, 3])
-    cpu_kernel._kernel(namespace["double"]).ctypes(numbers.ctypes.data)
+    rows._kernel(namespace["double"]).ctypes(numbers.ctypes.data)
     assert numbers.tolist() == [2, 4, 6]
 
 
 def test_results_do_not_depend_on_what_is_found_on_disk(tmp_path: Path) -> None:
     code = """
 import torch
-from msrn.ops.kernels import cpu as cpu_kernel
+from msrn.ops.kernels import cpu as cpu_kernel, rows
 torch.manual_seed(0)
 features, vectors, grad = torch.randn(2, 196, 8), torch.randn(7, 8), torch.randn(2, 7, 8)
 pooled, *sums = cpu_kernel.attention_forward(features, vectors)
 values = [pooled, *cpu_kernel.attention_backward(grad, features, vectors, *sums)]
-print(cpu_kernel._forward.cache_hits, cpu_kernel._backward.cache_hits, [value.tolist() for value in values])
+print(rows.forward.cache_hits, rows.backward.cache_hits, [value.tolist() for value in values])
 """
 
     def another() -> tuple[str, str, str]:
@@ -194,8 +195,8 @@ print(cpu_kernel._forward.cache_hits, cpu_kernel._backward.cache_hits, [value.to
 
     *hits, expected = another()
     assert hits == ["0", "0"]
-    for kernel, found in (("_forward", ["0", "1"]), ("_backward", ["1", "0"])):
-        (index,) = tmp_path.rglob(f"*{kernel}-*.nbi")
+    for kernel, found in (("forward", ["0", "1"]), ("backward", ["1", "0"])):
+        (index,) = tmp_path.rglob(f"*.{kernel}-*.nbi")
         index.unlink()
         *hits, values = another()
         assert hits == found
