@@ -26,7 +26,7 @@ from msrn.engine.evaluation_text import evaluation_text
 from msrn.engine.trainer import train
 from msrn.errors import ConfigError, DataError, TrainingError
 from msrn.labels.space import LabelSpace
-from msrn.metrics import MultilabelMetrics
+from msrn.metrics import MultilabelMetrics, mean_ap_interval
 
 Tiny = Callable[..., Settings]
 
@@ -91,6 +91,20 @@ def test_metrics_and_scores_are_written_beside_and_agree_with_scikit_learn(
     expected = average_precision_score(truth[:, some], kept["scores"][:, some], average="macro")
     assert evaluation.metrics.mean_ap == pytest.approx(expected, abs=1e-9)
     assert evaluation.metrics.left_out.mean_ap == int((~some).sum())
+
+
+def test_map_comes_with_its_interval_in_file_and_text(
+    tiny_run: Path, tiny: Tiny, tmp_path: Path, val: Manifest
+) -> None:
+    evaluation, path = evaluate(tiny_run, tiny("unused"), out=tmp_path / "m.json")
+    tree = json.loads(path.read_text())
+    scores, target = np.load(tmp_path / "m-scores.npz")["scores"], val.targets("positive")
+    assert tree["mAP_interval"] == mean_ap_interval(scores, target).to_json()
+    assert tree["mAP_interval"]["low"] < tree["mAP"] == tree["mAP_interval"]["value"] < tree["mAP_interval"]["high"]
+    assert Evaluation.from_json(tree).to_json() == evaluation.to_json() == tree
+    low, high = (f"{100 * tree['mAP_interval'][end]:.2f}" for end in ("low", "high"))
+    expected = f"(95 % interval {low} to {high}, by 10,000 resamples of the images)"
+    assert expected in evaluation_text(evaluation).splitlines()[1]
 
 
 def test_tuned_thresholds_are_those_of_the_bundle(tiny_run: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.setup import read_named_split, split_targets
 from msrn.errors import DataError, TrainingError
 from msrn.files import atomic_path, refuse_to_overwrite, write_json
+from msrn.metrics.intervals import mean_ap_interval
 from msrn.metrics.multilabel import multilabel_metrics
 from msrn.models.classifier import memory_layout
 from msrn.progress import progress_bar
@@ -156,7 +157,8 @@ def evaluate(
         msrn=packages.version("msrn"),
     )
     evaluation = evaluate_scores(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
-    evaluation = replace(evaluation, model=evaluated)
+    interval = mean_ap_interval(scores, split_targets(manifest, settings.data.difficult).ap)
+    evaluation = replace(evaluation, model=evaluated, mean_ap_interval=interval)
     if evaluated.tuned_on_this_split:
         logger.warning("the thresholds were tuned on this very split: precision, recall and F1 are too high for others")
     if manifest.digest == metadata.splits["train"].digest:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from msrn.config import DifficultPolicy
+from msrn.metrics.intervals import Interval
 from msrn.metrics.results import MultilabelMetrics, read_fields
 
 __all__ = ["EvaluatedData", "EvaluatedModel", "Evaluation"]
@@ -49,14 +50,19 @@ class Evaluation:
     data: EvaluatedData
     difficult_counts: tuple[int, ...]
     model: EvaluatedModel | None = None  # None: the weights of a training that goes on
+    mean_ap_interval: Interval | None = None  # None: not computed, as within a training
 
     def to_json(self) -> dict[str, Any]:
-        """The tree of ``metrics``, with ``difficult`` in each row of ``per_label``, and ``data``."""
+        """The tree of ``metrics``, with ``difficult`` in each row of ``per_label``, and the other fields."""
         tree = self.metrics.to_json()
         for row, count in zip(tree["per_label"], self.difficult_counts, strict=True):
             row["difficult"] = count
-        tree = {**tree, "data": asdict(self.data)}
-        return tree | {"model": asdict(self.model)} if self.model else tree
+        tree["data"] = asdict(self.data)
+        if self.model:
+            tree["model"] = asdict(self.model)
+        if self.mean_ap_interval:
+            tree["mAP_interval"] = self.mean_ap_interval.to_json()
+        return tree
 
     def headline(self) -> dict[str, Any]:
         """The figures that a bundle repeats."""
@@ -81,9 +87,13 @@ class Evaluation:
             read_fields(_DATA, tree.get("data"), where, below=("data",)),
             read_fields(_COUNTS, counts, where, below=("per_label", "difficult")),
             read_fields(_MODEL, tree["model"], where, below=("model",)) if "model" in tree else None,
+            read_fields(_INTERVAL, tree["mAP_interval"], where, below=("mAP_interval",))
+            if "mAP_interval" in tree
+            else None,
         )
 
 
 _DATA = TypeAdapter(EvaluatedData)
 _MODEL = TypeAdapter(EvaluatedModel)
+_INTERVAL = TypeAdapter(Interval)
 _COUNTS = TypeAdapter(tuple[int, ...])

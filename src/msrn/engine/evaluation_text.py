@@ -18,10 +18,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
         line = f"{data.unknown:,} unknown entries ({share} %), left out of every figure"
         left_out = metrics.left_out.images
         lines.append(line + (f"; images without a known label: {left_out:,}" if left_out else ""))
-    left_out = metrics.left_out.mean_ap
-    lines.append(
-        f"mAP {_percent(metrics.mean_ap)}" + (f"   ({left_out} labels without a positive left out)" if left_out else "")
-    )
+    lines.append(_mean_ap(evaluation))
     for title, averages in (("all", metrics.all), (f"top {metrics.protocol.k} over threshold", metrics.top_k)):
         figures = averages.to_json()
         del figures["macro_F1"]
@@ -29,6 +26,15 @@ def evaluation_text(evaluation: Evaluation) -> str:
     if one_sided := [row.label for row in metrics.per_label if row.positives and not row.negatives]:
         lines.append(f"without a known negative, so AP is 100 whatever the scores: {', '.join(one_sided)}")
     return "\n".join([*lines, "", *_label_table(evaluation)])
+
+
+def _mean_ap(evaluation: Evaluation) -> str:
+    line, interval = f"mAP {_percent(evaluation.metrics.mean_ap)}", evaluation.mean_ap_interval
+    if interval and not math.isnan(interval.low):
+        ends = f"{_percent(interval.low)} to {_percent(interval.high)}"
+        line += f"   ({100 * interval.level:g} % interval {ends}, by {interval.resamples:,} resamples of the images)"
+    left_out = evaluation.metrics.left_out.mean_ap
+    return line + (f"   ({left_out} labels without a positive left out)" if left_out else "")
 
 
 def _label_table(evaluation: Evaluation) -> list[str]:

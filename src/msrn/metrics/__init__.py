@@ -1,5 +1,6 @@
 """Measures of multi-label classification, in numpy: functions of scores and target, and the results as values."""
 
+from msrn.metrics.intervals import Interval, mean_ap_difference, mean_ap_interval
 from msrn.metrics.multilabel import (
     PrecisionRecall,
     auroc,
@@ -34,6 +35,7 @@ from msrn.metrics.thresholds import (
 __all__ = [
     "AP_KINDS",
     "ApKind",
+    "Interval",
     "LabelMetrics",
     "LeftOut",
     "MetricsProtocol",
@@ -48,6 +50,8 @@ __all__ = [
     "coverage_error",
     "hamming_loss",
     "label_ranking_average_precision",
+    "mean_ap_difference",
+    "mean_ap_interval",
     "mean_average_precision",
     "micro_average_precision",
     "multilabel_metrics",

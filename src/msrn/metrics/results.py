@@ -19,6 +19,7 @@ __all__ = [
     "FORMAT_VERSION",
     "LabelMetrics",
     "LeftOut",
+    "Measure",
     "MetricsProtocol",
     "MultilabelMetrics",
     "PrecisionRecallAverages",
