@@ -65,6 +65,20 @@ def test_the_difference_is_paired_over_the_same_rows(draw: Draw) -> None:
     assert (other_way.low, other_way.high) == pytest.approx((-found.high, -found.low), abs=1e-3)
 
 
+def test_several_trainings_are_averaged_within_each_resample(draw: Draw) -> None:
+    (scores, target), others = draw(0, unknown=0.1), draw(5)[0]
+    more = np.stack([scores, scores[::-1], others])
+    found = mean_ap_difference(more, others, target, resamples=64, seed=4)
+    single = [mean_ap_difference(each, others, target, resamples=64, seed=4) for each in more]
+    assert found.value == pytest.approx(np.mean([each.value for each in single]), abs=1e-12)
+    same = mean_ap_difference(np.stack([scores, scores]), others, target, resamples=64, seed=4)
+    assert same.to_json() == pytest.approx(single[0].to_json())
+    truth = [naive(rows, target) - naive(others, target) for rows in more]
+    assert found.value == pytest.approx(np.mean(truth), abs=1e-12)
+    with pytest.raises(ShapeError, match="at least one set of scores"):
+        mean_ap_difference(np.empty((0, *scores.shape)), others, target)
+
+
 def test_an_image_is_drawn_n_times_in_all_and_the_draws_of_a_seed_begin_alike() -> None:
     few, many = (np.concatenate(list(intervals._blocks(37, number, 1)), axis=1) for number in (64, 200))
     assert (few.sum(axis=0, dtype=int) == 37).all()

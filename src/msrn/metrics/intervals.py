@@ -103,27 +103,51 @@ def mean_ap_difference(
     """mAP of ``scores`` less that of ``others`` on the same images, with its interval: paired, so that what makes both
     higher or lower cancels. An interval without 0 is a difference that the choice of images does not explain.
 
-    Args and errors: as ``mean_ap_interval``; ``others`` is of the same size ``(n, L)``.
+    Args:
+        scores: ``(n, L)``, or ``(S, n, L)`` of S trainings, whose mAPs are averaged in every resample.
+        others: the same of the other model; it may have another number of trainings.
+        target, level, resamples, seed: as ``mean_ap_interval``.
+
+    Raises:
+        ShapeError, DataError, ConfigError: as ``mean_ap_interval``.
     """
-    values, truth = check_pair(scores, target)
-    second, _ = check_pair(others, target)
-    if values.shape != second.shape:
-        raise ShapeError(f"expected two sets of scores of one size, got {values.shape} and {second.shape}")
-    number = _checked(values, level, resamples)
-    one, other = _rankings(values, truth), _rankings(second, truth)
-    blocks = _blocks(len(values), number, seed)
-    found = np.concatenate([_mean_aps(one, block) - _mean_aps(other, block) for block in blocks])
-    value = mean_average_precision(values, truth)[0] - mean_average_precision(second, truth)[0]
+    one, other = _stack(scores, target), _stack(others, target)
+    values, truth = one[0]
+    if values.shape != other[0][0].shape:
+        raise ShapeError(f"expected two sets of scores of one size, got {values.shape} and {other[0][0].shape}")
+    number = _checked(values, level, resamples, sets=len(one) + len(other))
+    first, second = ([_rankings(each, truth) for each, _ in side] for side in (one, other))
+    found = np.concatenate(
+        [_average(first, block) - _average(second, block) for block in _blocks(len(values), number, seed)]
+    )
+    value = _mean_map(one) - _mean_map(other)
     return _interval(value, found[:number], level, seed)
 
 
-def _checked(values: Array, level: float, resamples: int | None) -> int:
+def _stack(scores: ArrayLike, target: ArrayLike) -> list[tuple[Array, Array]]:
+    """Each of the sets of scores, checked with the target."""
+    stack = np.asarray(scores)
+    if stack.ndim == 3 and not len(stack):
+        raise ShapeError("expected at least one set of scores, got none")
+    return [check_pair(each, target) for each in (stack if stack.ndim == 3 else [stack])]
+
+
+def _mean_map(stack: list[tuple[Array, Array]]) -> float:
+    return float(np.mean([mean_average_precision(values, truth)[0] for values, truth in stack]))
+
+
+def _average(rankings: list[list[tuple[Array, Array, Array]]], weights: Array) -> Array:
+    """mAP of each resample, averaged over the sets of scores: ``(BLOCK,)``."""
+    return np.asarray(np.mean([_mean_aps(each, weights) for each in rankings], axis=0))
+
+
+def _checked(values: Array, level: float, resamples: int | None, *, sets: int = 1) -> int:
     """The number of resamples."""
     if not 0 < level < 1:
         raise ConfigError(f"expected a level between 0 and 1, got {level}", where="level")
     if resamples is not None and resamples < 1:
         raise ConfigError(f"expected at least 1 resample, got {resamples}", where="resamples")
-    return resamples or min(RESAMPLES, max(MIN_RESAMPLES, WORK // values.size))
+    return resamples or min(RESAMPLES, max(MIN_RESAMPLES, WORK // (sets * values.size)))
 
 
 def _interval(value: float, found: Array, level: float, seed: int) -> Interval:
