@@ -10,7 +10,6 @@ import base64
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from msrn.labels.graph import LabelGraph, graph_of
 from msrn.labels.graph import threshold as edges_above
 from msrn.labels.space import LabelSpace
 from msrn.report.charts import heat_map, labels_per_image, size_plot
+from msrn.report.page import render_page
 from msrn.visualize.label_graph import graph_svg
 
 __all__ = ["show_data"]
@@ -65,7 +65,6 @@ def show_data(
         DataError: there is no label.
         LabelError: ``threshold`` is out of range.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     splits, _ = in_order(manifests)
@@ -109,9 +108,7 @@ def show_data(
         "grids": grids,
         "samples": samples,
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = (resources.files("msrn.report") / "templates" / "data_set.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(page)
+    return render_page("data_set.html", page)
 
 
 def _bound(split: Manifest, names: LabelSpace) -> Manifest:
