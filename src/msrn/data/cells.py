@@ -1,4 +1,4 @@
-"""Parse the cells of a row: states of one label, and the names of several labels in one cell."""
+"""Parse the cells of a row: blank cells, class numbers, and the names of several labels in one cell."""
 
 from __future__ import annotations
 
@@ -13,28 +13,23 @@ from typing import Any
 from msrn.errors import Problem
 
 __all__ = [
-    "ABSENT",
-    "MINUS_ONE",
     "NO_LABEL",
-    "PRESENT",
     "class_names",
     "delimiter_of",
     "is_blank",
-    "is_state",
     "items_of",
     "parted",
     "quoted",
     "split_tags",
 ]
 
-PRESENT, ABSENT = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
-MINUS_ONE = {"-1", "-1.0"}
 UNKNOWN_CELLS = {"", "?", "nan", "na", "n/a", "#n/a", "<na>", "null"}
 NO_LABEL = "-"
 MARKS = ("|", ";", ",")
 MAX_CELL = 100_000
 
 _ENTITY = re.compile(r"&(#\d+|#x[0-9a-f]+|[a-z]+[0-9]*);", re.IGNORECASE)
+_NUMBERS = re.compile(r"\d+(\s+\d+)*")
 _QUOTED = r"""(?:'[^']*'|"[^"]*")"""
 _NUMPY_LIST = re.compile(rf"\[\s*{_QUOTED}(?:\s+{_QUOTED})+\s*\]")
 
@@ -44,13 +39,6 @@ def is_blank(cell: Any) -> bool:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return True
     return isinstance(cell, str) and cell.strip().lower() in UNKNOWN_CELLS
-
-
-def is_state(cell: Any) -> bool:
-    """Whether a cell is the state of one label: 1, 0, -1 or blank."""
-    if isinstance(cell, list | dict):
-        return False
-    return is_blank(cell) or str(cell).strip().lower() in PRESENT | ABSENT | MINUS_ONE
 
 
 def items_of(cell: Any) -> list[Any] | None:
@@ -97,7 +85,7 @@ def delimiter_of(cells: Iterable[Any]) -> tuple[str, str]:
     """The delimiter that most cells share, and a description of the evidence.
 
     Of marks in equally many cells, the first of ``|``, ``;`` and ``,`` is taken. Without such a mark, a blank parts
-    cells if each of its parts is the whole of another cell.
+    cells if all of them hold whole numbers, or if each of its parts is the whole of another cell.
     """
     texts = [cell for cell in cells if isinstance(cell, str) and not is_blank(cell) and not _is_list(cell)]
     plain = [_ENTITY.sub("", text) for text in texts]
@@ -108,6 +96,9 @@ def delimiter_of(cells: Iterable[Any]) -> tuple[str, str]:
         note = f"separated by {best!r} in {counts[best]:,} of {len(texts):,} cells"
         return best, note + (f" ({', '.join(others)}; --data.reader.delimiter chooses)" if others else "")
     whole = {text.strip() for text in texts}
+    if any(" " in text for text in whole) and all(_NUMBERS.fullmatch(text) for text in whole):
+        count = sum(len(text.split()) > 1 for text in texts)
+        return " ", f"numbers separated by blanks in {count:,} of {len(texts):,} cells"
     several = [text.split() for text in whole if len(text.split()) > 1]
     if several and all(set(parts) <= whole for parts in several):
         count = sum(len(text.split()) > 1 for text in texts)

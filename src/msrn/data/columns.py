@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from msrn.data.cells import ABSENT, PRESENT, delimiter_of, is_blank, is_state, items_of, quoted
+from msrn.data.cells import is_blank
 from msrn.data.image_files import is_image_name
-from msrn.data.table import Row
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.data.states import MINUS_ONE, States, distinct_cells, is_state, number_in
+from msrn.data.table import CellRules, Row
+from msrn.errors import DataError, did_you_mean
 
 __all__ = [
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "image_column",
     "is_index",
-    "label_columns_of",
     "names_column",
     "pick_column",
     "select_part",
@@ -29,7 +29,10 @@ __all__ = [
 IMAGE_COLUMNS = ("image", "filename", "file_name", "file", "filepath", "path", "image_path", "img")
 LABEL_COLUMNS = ("positives", "labels", "label", "tags", "tag", "classes", "class")
 RARER_IMAGE_COLUMNS = ("image_name", "image_id", "imageid", "image index", "fname", "img_path", "uri", "url")
-RARER_LABEL_COLUMNS = ("labelname", "label_name", "class_name", "choice", "choices", "category", "categories")
+RARER_LABEL_COLUMNS = (
+    *("labelname", "label_name", "label_names", "class_name", "class_names", "choice", "choices"),
+    *("category", "categories", "target", "targets", "keywords"),
+)
 INDEX_COLUMNS = {"", "index", "idx", "id", "row", "no", "nr", "#", "level_0"}
 SPLIT_COLUMNS = {"split", "split_name", "set", "subset", "part", "partition", "phase", "usage", "ml_use", "dataset"}
 STATE_COLUMNS = ("confidence", "value", "present", "state", "positive", "verified", "answer")
@@ -46,6 +49,7 @@ SPLIT_WORDS = {
     "testing": "test",
 }
 
+_STATES = States(CellRules())
 _SOME = 200  # cells that decide whether a column holds image names
 
 
@@ -76,7 +80,11 @@ def image_column(asked: str | None, columns: Sequence[str], rows: Sequence[Row],
             return column
     if found := pick_column(None, RARER_IMAGE_COLUMNS, columns, where, "image_column"):
         return found
-    return next((column for column in columns if not is_index(column, rows)), columns[0])
+    # An id is a name where the other columns hold labels: 17 is 17.png.
+    labels = set(LABEL_COLUMNS + RARER_LABEL_COLUMNS)
+    left = [c for c in columns if c.lower() not in labels and not all(is_state(row.cells.get(c)) for row in some)]
+    named = [c for c in left if not is_index(c, rows)] + [c for c in left if c and not c.startswith("Unnamed: ")]
+    return next(iter(named), columns[0])
 
 
 def is_index(column: str, rows: Sequence[Row]) -> bool:
@@ -105,59 +113,13 @@ def names_column(asked: str | None, columns: Sequence[str], rows: Sequence[Row],
             usual == "positives" and not any(isinstance(row.cells.get(column), list) for row in rows)
         ):
             continue
-        cells = [row.cells.get(column) for row in rows if not is_blank(row.cells.get(column))]
+        cells = [cell for cell in distinct_cells(rows, column) if not is_blank(cell)]
         if not cells or not all(is_state(cell) for cell in cells):
             return column
         # A lone code -1 among blanks is a mistake in a column of names.
-        if len(columns) == 1 and not any(str(cell).strip().lower() in PRESENT | ABSENT for cell in cells):
+        if len(columns) == 1 and all(number_in(cell) == MINUS_ONE for cell in cells):
             return column
     return None
-
-
-def label_columns_of(columns: Sequence[str], rows: Sequence[Row]) -> list[Problem]:
-    """Problems for columns that hold no states of a label, one per column."""
-    bad = {}
-    for column in columns:
-        wrong = [row for row in rows if not is_state(row.cells.get(column))]
-        if wrong:
-            bad[column] = wrong
-    problems = []
-    for column, wrong in bad.items():
-        what = "a column without a name" if not column else f"column {column!r}"
-        values = [row.cells[column] for row in wrong]
-        message = f"{what}: expected 1, 0 or nothing (unknown), got {quoted(values)}"
-        if len(wrong) > 1:
-            message += f" in {len(wrong):,} of {len(rows):,} rows"
-        problems.append(Problem(message, wrong[0].where))
-    if problems:
-        problems[0] = Problem(problems[0].message, problems[0].where, _way_out(bad, columns, rows))
-    return problems
-
-
-def _way_out(bad: dict[str, list[Row]], columns: Sequence[str], rows: Sequence[Row]) -> str:
-    """The option that reads the table: the column of names if one looks like it, or else columns to leave out."""
-    for column in bad:
-        cells = [row.cells.get(column) for row in rows]
-        if delimiter_of(cells)[1] or any(_holds_list(cell) for cell in cells):
-            found = f"{column!r} holds several names in a cell"
-            return f"{found}: pass --data.reader.label_column {shlex.quote(column)}"
-    if nested := [column for column, wrong in bad.items() if isinstance(wrong[0].cells[column], dict)]:
-        return f"{nested[0]!r} holds objects, not names: write a list of names in a column labels, or export it as COCO"
-    if any(re.fullmatch(r"(label|tag|class|categor)\w*?[ _]?\d+", column.lower()) for column in bad):
-        return "labels are spread over several columns: write them in one column, as in sea|boat"
-    if len(bad) < len(columns):
-        listed = shlex.quote(",".join(bad))
-        return f"leave out columns that are no labels: pass --data.reader.ignored_columns {listed}"
-    few = [column for column in bad if len({str(row.cells.get(column)) for row in rows}) < max(2, len(rows))]
-    example = shlex.quote(few[0] if few else next(iter(bad)))
-    return f"name the column of labels: pass --data.reader.label_column {example}; or convert other codings to 1 and 0"
-
-
-def _holds_list(cell: Any) -> bool:
-    try:
-        return items_of(cell) is not None
-    except ValueError:
-        return True
 
 
 def state_column(columns: Sequence[str], rows: Sequence[Row], asked: str | None, where: str) -> str | None:
@@ -172,11 +134,10 @@ def state_column(columns: Sequence[str], rows: Sequence[Row], asked: str | None,
 
 def split_word(column: str, cell: Any) -> str | None:
     """The split that a cell of a split-like column names; None where it names none."""
-    text = str(cell).strip().lower()
     if column.lower() in SPLIT_FLAGS:
         yes, no = SPLIT_FLAGS[column.lower()]
-        return yes if text in PRESENT else no if text in ABSENT else None
-    return SPLIT_WORDS.get(text)
+        return {"present": yes, "absent": no}.get(_STATES.of(cell))
+    return SPLIT_WORDS.get(str(cell).strip().lower())
 
 
 def select_part(

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
+from operator import itemgetter
 from typing import Any
 
-from msrn.data.cells import ABSENT, MINUS_ONE, NO_LABEL, PRESENT, delimiter_of, is_blank, is_state, items_of, parted
-from msrn.data.columns import is_index, label_columns_of, names_column, pick_column, state_column
-from msrn.data.long_form import join_labels, join_states, several_rows
-from msrn.data.table import CellRules, Row, Table
+from msrn.data.cells import NO_LABEL, delimiter_of, is_blank, items_of, parted
+from msrn.data.class_numbers import ClassNumbers, are_numbers
+from msrn.data.column_problems import state_problems
+from msrn.data.columns import is_index, names_column, pick_column, state_column
+from msrn.data.long_form import join_labels, join_states, joined_columns, several_rows
+from msrn.data.spread import JOINED, join_names, spread_columns
+from msrn.data.states import MINUS_ONE, States, distinct_cells, is_state, number_in
+from msrn.data.table import CellRules, Row, State, Table
 from msrn.errors import DataError, Problem
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, same_names
 
-__all__ = ["Form", "State", "form_of", "named_labels", "shown"]
+__all__ = ["Form", "form_of", "named_labels", "shown"]
 
 BESIDE = "unknown"
-MINUS_ONE_HINT = (
-    "-1 means absent in some data sets and unknown in others: pass --data.reader.minus_one absent or unknown, "
-    "or write 0, or leave the cell blank"
-)
 NOT_LABELLED = "leave the cell blank if nothing is known of the image; write - if it shows none of the labels"
-
-State = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]
-"""Positive, difficult and unknown labels; None: all are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +42,44 @@ def form_of(table: Table, labels: LabelSpace | None, header: str, problems: list
     for column in (*rules.ignored_columns, *rules.label_columns):
         pick_column(column, (), [*table.columns, table.image_column], header, "a column of the options")
     columns = [column for column in table.columns if column not in rules.ignored_columns]
-    one = None if rules.label_columns else names_column(table.label_column, columns, rows, header)
-    if one is None and rules.label_columns:
+    if rules.label_columns:
         return _label_columns(table, list(rules.label_columns), labels, header, problems)
+    if spread := _spread(table, columns, header):
+        rows = join_names(rows, spread)
+        table = replace(table, rows=rows, label_column=JOINED, delimiter=table.delimiter)
+        columns = [*(column for column in columns if column not in spread), JOINED]
+        form = _name_column(table, columns, JOINED, labels, header, problems)
+        return replace(form, notes=[f"labels in the columns {some_of(spread)}", *form.notes[1:]])
+    one = names_column(table.label_column, columns, rows, header)
     if one is None:
         left = [column for column in columns if column and not column.startswith("Unnamed: ")]
-        if len(left) == 1 and not all(is_state(row.cells.get(left[0])) for row in rows):
+        if len(left) == 1 and not all(map(is_state, distinct_cells(rows, left[0]))) and not _numbers(rows, left[0]):
             one = left[0]
     if one is None:
         return _label_columns(table, columns, labels, header, problems)
     if one == "positives" and any(isinstance(row.cells.get(one), list) for row in rows):
         return Form(rows, [_from_lists(row, problems) for row in rows], one, [], ["labels in lists, as in a manifest"])
     return _name_column(table, columns, one, labels, header, problems)
+
+
+def _spread(table: Table, columns: list[str], header: str) -> list[str]:
+    """The columns that hold a name each: several that are asked for, or numbered ones such as ``label1``."""
+    asked = table.label_column
+    if asked is None:
+        return [] if names_column(None, columns, table.rows, header) else spread_columns(columns, table.rows)
+    if asked in columns or "," not in asked:
+        return []
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    for name in names:
+        pick_column(name, (), columns, header, "label_column")
+    return names
+
+
+def _numbers(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column holds shares or counts, such as 0.8, and not names or class numbers."""
+    cells = [cell for cell in distinct_cells(rows, column) if not is_blank(cell)]
+    numbers = [number_in(cell) for cell in cells]
+    return all(n is not None for n in numbers) and any(n is not None and not n.is_integer() for n in numbers)
 
 
 def _label_columns(
@@ -65,23 +90,24 @@ def _label_columns(
     left_out = [] if rules.label_columns else [column for column in columns if is_index(column, rows)]
     columns = [column for column in columns if column not in left_out]
     # Labels that are passed select columns; a label without a column is a misspelt one, so nothing is selected then.
-    if labels is not None and set(labels) <= set(columns):
-        left_out += [column for column in columns if column not in labels]
-        columns = [column for column in columns if column in labels]
+    same = same_names(columns, labels) if labels is not None else {}
+    if labels is not None and set(labels) <= {same.get(column, column) for column in columns}:
+        left_out += [column for column in columns if same.get(column, column) not in labels]
+        columns = [column for column in columns if column not in left_out]
     if not columns:
         raise DataError("no column is left that could be a label", header, f"left out: {', '.join(left_out)}")
-    problems += label_columns_of(columns, rows)
-    left_out += [column for column in table.rules.ignored_columns if column not in left_out]
+    left_out += [column for column in rules.ignored_columns if column not in left_out]
     notes = [f"{len(columns):,} column{'s are labels' if len(columns) > 1 else ' is a label'}: {some_of(columns)}"]
     notes += [f"columns left out: {some_of([shown(column) for column in left_out])}"] if left_out else []
-    states = [_from_columns(row, columns, rules, problems) for row in rows]
-    codes = [problem for problem in problems if problem.hint == MINUS_ONE_HINT]
-    if len(codes) > 1:  # one problem per column would still repeat one cause
-        problems[:] = [problem for problem in problems if problem.hint != MINUS_ONE_HINT]
-        named = list(dict.fromkeys(problem.message.split(": ")[0] for problem in codes))
-        message = f"expected 1, 0 or nothing (unknown), got -1 in {len(codes):,} cells ({some_of(named)})"
-        problems.append(Problem(message, codes[0].where, MINUS_ONE_HINT))
-    return Form(rows, states, None, columns, notes)
+    states = States(rules)
+    if found := state_problems(columns, rows, states):
+        problems += found
+        return Form(rows, [((), (), ())] * len(rows), None, columns, notes)
+    read = _from_columns(rows, columns, [same.get(column, column) for column in columns], states)
+    if rules.repeated == "join":
+        rows, read, note = joined_columns(rows, read, table.image_column)
+        notes.append(note)
+    return Form(rows, read, None, [same.get(column, column) for column in columns], notes)
 
 
 def _name_column(
@@ -94,21 +120,27 @@ def _name_column(
     if not mark:
         mark, evidence = delimiter_of(row.cells.get(one) for row in rows)
     notes = [f"labels in {shown(one)}" + (f", {evidence}" if evidence else "")]
+    numbers = ClassNumbers(rules, labels, header) if rules.class_numbers else None
+    if numbers is not None:
+        notes.append(numbers.note)
+    read = NameCells(mark, rules, numbers)
     join = rules.repeated == "join" or (
-        rules.repeated == "auto" and several_rows(rows, table.image_column, one, mark) and table.label_column != BESIDE
+        rules.repeated == "auto" and table.label_column != BESIDE and several_rows(rows, table.image_column, one, mark)
     )
-    state = state_column(others, rows, rules.state_column or None, header) if join or rules.state_column else None
+    state = state_column(others, rows, rules.state_column or None, header)
+    if not (join or rules.state_column) and not (state and rules.repeated == "auto" and _repeats(rows, table)):
+        state = None
     if join or state:
         count = len(rows)
         if state:
             names = labels.names if labels else None
-            rows = join_states(rows, table.image_column, one, state, names, problems)
+            rows = join_states(rows, table.image_column, one, state, names, States(rules), problems)
             states = [_from_lists(row, problems) for row in rows]
             how = f"a row per label, with 1 or 0 in {shown(state)}; labels without a row are unknown"
             one = "positives"
         else:
             rows = join_labels(rows, table.image_column, one, mark)
-            states = _from_names(rows, one, None, mark, mark, problems)
+            states = _from_names(rows, one, None, read, read, problems)
             how = "a row per label, joined by image"
         others = [column for column in others if column != state]
         notes.append(f"{how} ({count:,} rows, {len(rows):,} images)")
@@ -116,76 +148,91 @@ def _name_column(
         cells = dict.fromkeys(column for row in rows for column in row.cells)  # more than the columns: a field of json
         beside = next((column for column in cells if column.lower() == BESIDE and column != one), None)
         other = table.delimiter or delimiter_of(row.cells.get(beside) for row in rows)[0] if beside else mark
-        states = _from_names(rows, one, beside, mark, other, problems)
+        states = _from_names(rows, one, beside, read, NameCells(other, rules, numbers), problems)
         others = [column for column in others if column != beside]
     if others:
         notes.append(f"columns not read: {some_of([shown(column) for column in others])}")
         like = [c for c in others if not is_index(c, table.rows) and _holds_states(table.rows, c)]
         if like:
             notes.append(f"1 and 0 in {some_of(like)}: --data.reader.label_columns reads them as labels")
+    if numbers is None and are_numbers(name for state in states for name in named_labels(state)):
+        notes.append("labels are class numbers: --data.labels NAMES.txt --data.reader.class_numbers from_0 names them")
     return Form(rows, states, one, [], notes)
 
 
 def _holds_states(rows: Sequence[Row], column: str) -> bool:
-    cells = [row.cells.get(column) for row in rows if not is_blank(row.cells.get(column))]
-    return all(is_state(cell) for cell in cells) and len({str(cell) for cell in cells}) > 1
+    cells = [cell for cell in distinct_cells(rows, column) if not is_blank(cell)]
+    return len(cells) > 1 and all(is_state(cell) for cell in cells)
+
+
+def _repeats(rows: Sequence[Row], table: Table) -> bool:
+    return len({str(row.cells.get(table.image_column)) for row in rows}) < len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class NameCells:
+    """How the cells of a column of names are read."""
+
+    delimiter: str
+    rules: CellRules
+    numbers: ClassNumbers | None = None
+
+    def names(self, row: Row, column: str, problems: list[Problem]) -> tuple[str, ...] | None:
+        """The label names of a cell; None if it is blank."""
+        cell = row.cells.get(column)
+        if is_blank(cell) or _is_word(cell, self.rules.unknown_words):
+            return None
+        try:
+            items = items_of(cell)
+        except ValueError as error:
+            problems.append(Problem(f"column {shown(column)}: {error}", row.where, "quote names as in ['sea', 'boat']"))
+            return ()
+        if items is None and isinstance(cell, dict):
+            message = f"column {shown(column)}: expected a list of names, got {cell!r}"
+            problems.append(Problem(message[:300], row.where))
+            return ()
+        if items is None and number_in(cell) == MINUS_ONE:
+            problems.append(
+                Problem(f"column {shown(column)}: expected names of labels, got -1", row.where, NOT_LABELLED)
+            )
+            return ()
+        items = parted(str(cell), self.delimiter) if items is None else items
+        if self.numbers is not None:
+            items = self.numbers.names_of(items, row.where, problems)
+        if not all(isinstance(name, str) for name in items):
+            numbers = all(isinstance(item, int) for item in items)
+            hint = "class numbers say nothing without their names: write names, or pass --data.labels NAMES.txt "
+            hint += "--data.reader.class_numbers from_0"
+            message = f"column {shown(column)}: expected a list of names, got {cell!r}"
+            problems.append(Problem(message[:300], row.where, hint if numbers else ""))
+            return ()
+        if "?" in items and not isinstance(cell, list):
+            message = f"column {shown(column)}: expected names of labels, got '?' among them"
+            problems.append(Problem(message, row.where, "list the unknown labels in a column 'unknown'"))
+        none = (NO_LABEL, *self.rules.absent_words)
+        names = [name for item in items if (name := item.strip()) and not _is_word(name, none)]
+        if len(set(names)) != len(names):
+            problems.append(Problem(f"column {shown(column)} names a label twice: {cell!r}", row.where, "name it once"))
+        return tuple(dict.fromkeys(names))
+
+
+def _is_word(cell: Any, words: Sequence[str]) -> bool:
+    return bool(words) and str(cell).strip().casefold() in {word.casefold() for word in words}
 
 
 def _from_names(
-    rows: Sequence[Row], column: str, beside: str | None, mark: str, other: str, problems: list[Problem]
+    rows: Sequence[Row], column: str, beside: str | None, read: NameCells, other: NameCells, problems: list[Problem]
 ) -> list[State]:
     """The form of one label column; the column ``beside`` lists unknown labels."""
     states = []
     for row in rows:
-        positives = _names(row, column, mark, problems)
-        unknown = _names(row, beside, other, problems) if beside else None
-        if codes := [name for name in unknown or () if name.lower() in PRESENT | ABSENT]:
+        positives = read.names(row, column, problems)
+        unknown = other.names(row, beside, problems) if beside else None
+        if codes := [name for name in unknown or () if is_state(name)]:
             problems.append(Problem(f"column {beside!r}: expected names of labels, got {codes[0]!r}", row.where))
             unknown = None
         states.append(_state(row, column, (positives, (), unknown), problems))
-    problems[:] = _by_column(problems)
     return states
-
-
-def _by_column(problems: Sequence[Problem]) -> list[Problem]:
-    """Problems with equal advice about lists that hold no names as one, with their number."""
-    lists = [problem for problem in problems if "expected a list of names" in problem.message]
-    if len(lists) < 3:
-        return list(problems)
-    others = [problem for problem in problems if problem not in lists]
-    first = lists[0]
-    return [Problem(f"{first.message} (and {len(lists) - 1:,} more such rows)", first.where, first.hint), *others]
-
-
-def _names(row: Row, column: str, delimiter: str, problems: list[Problem]) -> tuple[str, ...] | None:
-    """The label names of a cell; None if it is blank."""
-    cell = row.cells.get(column)
-    if is_blank(cell):
-        return None
-    try:
-        items = items_of(cell)
-    except ValueError as error:
-        problems.append(Problem(f"column {column!r}: {error}", row.where, "quote names as in ['sea', 'boat']"))
-        return ()
-    if items is not None or isinstance(cell, dict):
-        if items is None or not all(isinstance(name, str) for name in items):
-            numbers = items is not None and all(isinstance(item, int) for item in items)
-            hint = "class numbers say nothing without their names: write names" if numbers else ""
-            problems.append(Problem(f"column {column!r}: expected a list of names, got {cell!r}", row.where, hint))
-            return ()
-        names = [name.strip() for name in items]
-    elif str(cell).strip() in MINUS_ONE:
-        problems.append(Problem(f"column {column!r}: expected names of labels, got -1", row.where, NOT_LABELLED))
-        return ()
-    else:
-        names = parted(str(cell), delimiter)
-        if "?" in names:
-            message = f"column {column!r}: expected names of labels, got '?' among them"
-            problems.append(Problem(message, row.where, "list the unknown labels in a column 'unknown'"))
-    names = [name for name in names if name and name != NO_LABEL]
-    if len(set(names)) != len(names):
-        problems.append(Problem(f"column {column!r} names a label twice: {cell!r}", row.where, "name it once"))
-    return tuple(dict.fromkeys(names))
 
 
 def _from_lists(row: Row, problems: list[Problem]) -> State:
@@ -217,20 +264,21 @@ def _state(row: Row, column: str, names: tuple[tuple[str, ...] | None, ...], pro
     return positives, difficult or (), unknown or ()
 
 
-def _from_columns(row: Row, columns: Sequence[str], rules: CellRules, problems: list[Problem]) -> State:
-    positives, unknown = [], []
-    for column in columns:
-        cell = row.cells.get(column)
-        text = str(cell).strip().lower()
-        meaning = rules.blank if is_blank(cell) else rules.minus_one if text in MINUS_ONE else ""
-        if text in PRESENT or meaning == "present":
-            positives.append(column)
-        elif meaning == "unknown":
-            unknown.append(column)
-        elif meaning == "refuse":
-            message = f"column {column!r}: expected 1, 0 or nothing (unknown), got {cell!r}"
-            problems.append(Problem(message, row.where, MINUS_ONE_HINT))
-    return tuple(positives), (), tuple(unknown)
+def _from_columns(rows: Sequence[Row], columns: Sequence[str], names: Sequence[str], states: States) -> list[State]:
+    """The states of columns of which every cell is one."""
+    # Looked up and selected without a step of Python per cell: a table may have a million rows.
+    present = {cell: state == "present" for cell, state in states.items()}
+    unknown = {cell: state == "unknown" for cell, state in states.items()}
+    found: list[State] = []
+    values_of = itemgetter(*columns) if len(columns) > 1 else None
+    for row in rows:
+        try:
+            values = values_of(row.cells) if values_of else (row.cells[columns[0]],)
+        except KeyError:  # a line of JSON without some of the keys
+            values = tuple(row.cells.get(column) for column in columns)
+        positives = tuple(compress(names, map(present.__getitem__, values)))
+        found.append((positives, (), tuple(compress(names, map(unknown.__getitem__, values)))))
+    return found
 
 
 def named_labels(state: State) -> tuple[str, ...]:
@@ -241,6 +289,8 @@ def named_labels(state: State) -> tuple[str, ...]:
 
 def shown(column: str) -> str:
     """A column as messages name it."""
+    if column == JOINED:
+        return "the columns of labels"
     return "the archive" if column.startswith("\0") else repr(column) if column else "a column without a name"
 
 

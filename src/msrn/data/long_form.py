@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from msrn.data.cells import ABSENT, PRESENT, is_blank, items_of, parted
-from msrn.data.table import Row
+from msrn.data.cells import is_blank, items_of, parted
+from msrn.data.states import States
+from msrn.data.table import Row, State
 from msrn.errors import Problem
 
-__all__ = ["join_labels", "join_states", "several_rows"]
+__all__ = ["join_labels", "join_states", "joined_columns", "several_rows"]
 
 MIN_SHARE = 0.2
 
@@ -48,7 +49,13 @@ def join_labels(rows: Sequence[Row], image: str, label: str, delimiter: str) -> 
 
 
 def join_states(
-    rows: Sequence[Row], image: str, label: str, state: str, labels: Sequence[str] | None, problems: list[Problem]
+    rows: Sequence[Row],
+    image: str,
+    label: str,
+    state: str,
+    labels: Sequence[str] | None,
+    meanings: States,
+    problems: list[Problem],
 ) -> list[Row]:
     """One row per image in the form of a manifest. A label that no row of the image names is unknown."""
     found: dict[str, dict[str, bool | None]] = {}
@@ -58,10 +65,13 @@ def join_states(
         key, name = _key(row, image), str(row.cells.get(label) or "").strip()
         first.setdefault(key, row)
         states = found.setdefault(key, {})
-        value = _state(row.cells.get(state))
-        if value == "other":
+        meaning = meanings.of(row.cells.get(state))
+        value = {"present": True, "absent": False}.get(meaning)
+        if meaning in {"other", "minus_one"}:
             message = f"column {state!r}: expected 1, 0 or nothing (unknown), got {row.cells.get(state)!r}"
-            problems.append(Problem(message, row.where, "round shares to 1 or 0 first, or leave the rows out"))
+            hint = "to read shares from 0.5 on as present, pass --data.reader.threshold 0.5"
+            hint = "pass --data.reader.minus_one absent or unknown" if meaning == "minus_one" else hint
+            problems.append(Problem(message, row.where, hint))
         elif not name:
             problems.append(Problem(f"column {label!r} names no label", row.where))
         elif value is not None and states.get(name, value) != value:
@@ -79,6 +89,33 @@ def join_states(
     return joined
 
 
+def joined_columns(rows: Sequence[Row], states: Sequence[State], image: str) -> tuple[list[Row], list[State], str]:
+    """One row per image, of a table with a column per label, and a note.
+
+    What one row knows and another does not is known; what two rows contradict is unknown.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(_key(row, image), []).append(number)
+    joined: list[State] = []
+    contradicted = 0
+    for numbers in groups.values():
+        if len(numbers) == 1:
+            joined.append(states[numbers[0]])
+            continue
+        parts = [(set(states[n][0]), set(states[n][2] or ())) for n in numbers]
+        named = dict.fromkeys(name for n in numbers for name in (*states[n][0], *(states[n][2] or ())))
+        shown = {name for present, _ in parts for name in present}
+        absent = {name for name in named if any(name not in present | unknown for present, unknown in parts)}
+        contradicted += len(shown & absent)
+        unknown_to_all = {name for name in named if name not in shown | absent}
+        positives = tuple(name for name in named if name in shown - absent)
+        joined.append((positives, (), tuple(name for name in named if name in unknown_to_all | (shown & absent))))
+    note = f"rows joined by image ({len(rows):,} rows, {len(groups):,} images)"
+    note += f", {contradicted:,} labels unknown because rows contradict each other" if contradicted else ""
+    return [rows[numbers[0]] for numbers in groups.values()], joined, note
+
+
 def _key(row: Row, image: str) -> str:
     return posixpath.normpath(str(row.cells.get(image) or ""))
 
@@ -88,8 +125,3 @@ def _listed(cell: Any) -> bool:
         return items_of(cell) is not None
     except ValueError:
         return True
-
-
-def _state(cell: Any) -> Any:
-    text = str(cell).strip().lower()
-    return True if text in PRESENT else False if text in ABSENT else None if is_blank(cell) else "other"

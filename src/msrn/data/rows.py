@@ -14,19 +14,21 @@ The form is recognised from the columns (``data.columns``) and described in the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from msrn.data.cells import class_names, split_tags
+from msrn.data.class_numbers import are_numbers
 from msrn.data.columns import LABEL_COLUMNS, pick_column
 from msrn.data.compounds import compound_labels
-from msrn.data.forms import State, form_of, named_labels, shown
+from msrn.data.forms import form_of, named_labels, shown
 from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import repeated_images
 from msrn.data.manifest import Manifest, Record
-from msrn.data.table import CellRules, Row, Table
+from msrn.data.table import CellRules, Row, State, Table
 from msrn.errors import DataError, Problem, did_you_mean
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, same_names
 
 __all__ = [
     "LABEL_COLUMNS",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 SEPARATE = "if they are, pass --data.reader.delimiter with what separates them, such as ' '"
+JOIN_COLUMNS = "to join the rows of an image, pass --data.reader.repeated join (what they contradict is unknown)"
 JOIN = "to join the labels of all rows of an image, pass --data.reader.repeated join"
 
 
@@ -61,7 +64,13 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
     problems: list[Problem] = []
     form = form_of(table, labels, header, problems)
     rows, one, states = form.rows, form.column, form.states
-    names = form.columns if one is None else sorted({name for state in states for name in named_labels(state)})
+    names, merged = form.columns, ""
+    if one is not None:
+        names = sorted({name for state in states for name in named_labels(state)})
+    if one not in {None, "positives"} and (same := same_names(names, labels)):
+        states = [_renamed(state, same) for state in states]
+        names = sorted({same.get(name, name) for name in names})
+        merged = f"names that look the same are one label: {', '.join(sorted(set(same.values()))[:3])}"
     problems += _unknown_labels(names, labels, rows, states, header)
     if one is None and labels is not None:
         hint = "add the column, and leave cells blank where the label is unknown"
@@ -70,7 +79,7 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
     space = labels or (LabelSpace(names) if names and not problems else None)
     images = [_image(row, table.image_column, problems) for row in rows]
     places = [row.where for row in rows]
-    problems += repeated_images(images, places, hint=JOIN if one is not None else "")
+    problems += repeated_images(images, places, hint=JOIN if one is not None else JOIN_COLUMNS)
     found = resolve_images(table.root, list(zip(images, places, strict=True)))
     problems += found.problems
     if not rows:
@@ -83,7 +92,7 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
         Record(image, positives, difficult, space.names if unknown is None else unknown)
         for image, (positives, difficult, unknown) in zip(found.names, states, strict=True)
     )
-    notes = [*table.notes, f"images in {shown(table.image_column)}", *form.notes, found.note]
+    notes = [*table.notes, f"images in {shown(table.image_column)}", *form.notes, merged, found.note]
     if one is not None and labels is None and (odd := compound_labels(names)):
         first = ", ".join(f"{name!r} ({why})" for name, why in list(odd.items())[:2])
         notes.append(f"{len(odd):,} of {len(names):,} labels look like several: {first}; {SEPARATE}")
@@ -111,6 +120,12 @@ def _unknown_labels(
     if labels is None:
         return []
     strange = {name for name in names if name not in labels}
+    if are_numbers(strange) and len(strange) == len(set(names)):
+        hint = "if they are class numbers that count the names of data.labels, pass --data.reader.class_numbers from_0 "
+        hint += "(or from_1)"
+        return [
+            Problem(f"labels are numbers ({', '.join(sorted(strange)[:5])}), the label set has names", header, hint)
+        ]
     hints = {name: did_you_mean(name, labels.names) or f"the label set has {len(labels)} names" for name in strange}
     found = [
         Problem(f"label {name!r} is not in the label set", row.where, hints[name])
@@ -120,6 +135,12 @@ def _unknown_labels(
     ]
     silent = sorted(strange - {name for positives, _, _ in states for name in positives})
     return found + [Problem(f"label {name!r} is not in the label set", header, hints[name]) for name in silent]
+
+
+def _renamed(state: State, same: Mapping[str, str]) -> State:
+    unknown = state[2]
+    renamed = [tuple(dict.fromkeys(same.get(name, name) for name in names or ())) for names in state]
+    return renamed[0], renamed[1], None if unknown is None else renamed[2]
 
 
 def _image(row: Row, column: str, problems: list[Problem]) -> str:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CellRules", "Row", "Table"]
+__all__ = ["CellRules", "Row", "State", "Table"]
+
+State = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...] | None]
+"""Positive, difficult and unknown labels of an image; None: all are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class CellRules:
 
     Fields: label_columns, columns that are labels (empty: all); ignored_columns, columns that are not read;
     state_column, of a table with a row per label; minus_one and blank, what such a cell of a label's column means;
+    threshold, the number from which on such a cell means present; present_words, absent_words and unknown_words, texts
+    with these meanings; class_numbers, whether numbers in a column of names count label names, and from where;
     repeated, ``join`` for rows of one image that together name its labels.
     """
 
@@ -31,6 +36,11 @@ class CellRules:
     state_column: str = ""
     minus_one: str = "refuse"
     blank: str = "unknown"
+    threshold: float | None = None
+    present_words: tuple[str, ...] = ()
+    absent_words: tuple[str, ...] = ()
+    unknown_words: tuple[str, ...] = ()
+    class_numbers: str = ""
     repeated: str = "auto"
 
 

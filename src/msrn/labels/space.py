@@ -7,7 +7,9 @@ error. Columns are therefore bound by **name** everywhere, and every saved file 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +20,46 @@ import numpy.typing as npt
 from msrn.errors import LabelError, MsrnError, Problem, did_you_mean, reason
 from msrn.files import write_atomically
 
-__all__ = ["LabelSpace"]
+__all__ = ["LabelSpace", "plain_name", "same_names"]
+
+_INVISIBLE = {ord(sign): "" for sign in "\u200b\u2060\ufeff"} | {ord("\u00a0"): " ", ord("\u202f"): " "}
+"""Signs of no width, which nobody sees, and spaces that do not break a line."""
+
+
+def plain_name(text: str) -> str:
+    """A label name in the form in which names that look the same are the same: Unicode form NFC, no space around.
+
+    Signs of no width are left out, and spaces that do not break a line are spaces.
+
+    Example:
+        >>> plain_name(" Ba\u0308r ") == "B\u00e4r"
+        True
+    """
+    text = text.strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text).translate(_INVISIBLE).strip()
+
+
+def same_names(names: Iterable[str], labels: Iterable[str] | None) -> dict[str, str]:
+    """Names that look the same as another one, and the one that stands for them.
+
+    That is the name in ``labels``, or else the plain one of several. A name that only itself looks like is left out,
+    whatever its form.
+
+    Example:
+        >>> same_names(["Ba\u0308r", "B\u00e4r", "cafe\u0301"], None) == {"Ba\u0308r": "B\u00e4r"}
+        True
+    """
+    known = set(labels or ())
+    stands = {plain_name(name): name for name in known if not name.isascii()}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(plain_name(name), []).append(name)
+    same: dict[str, str] = {}
+    for plain, group in groups.items():
+        chosen = plain if plain in known else stands.get(plain) or (plain if plain in group else group[0])
+        if plain in known or plain in stands or len(group) > 1:
+            same |= {name: chosen for name in group if name != chosen and name not in known}
+    return same
 
 
 class LabelSpace:
@@ -131,6 +172,7 @@ class LabelSpace:
         # not splitlines(), which also splits at rare characters (form feed, U+2028) that a name may contain
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         names = [line.strip() for line in lines if line.strip()]
+        _refuse_other_forms(text, file)
         try:
             return cls(names)
         except MsrnError as error:
@@ -178,6 +220,17 @@ class LabelSpace:
         near = did_you_mean(name, self._names) if isinstance(name, str) else ""
         size = f"the label set has {len(self):,} names" + (f": {', '.join(self._names)}" if len(self) <= 10 else "")
         return f"label {name!r} is not in the label set", "", f"{near}; {size}" if near else size
+
+
+def _refuse_other_forms(text: str, file: Path) -> None:
+    """Refuse JSON and YAML, whose lines would pass for names."""
+    try:
+        is_json = isinstance(json.loads(text), list | dict)
+    except (ValueError, RecursionError):
+        is_json = False
+    if is_json or file.suffix.lower() in {".yaml", ".yml"}:
+        hint = "write one label name a line into a text file"
+        raise LabelError(f"expected a list of names, got {'JSON' if is_json else 'YAML'}", str(file), hint)
 
 
 def _problems(names: tuple[object, ...]) -> list[Problem]:

@@ -186,7 +186,7 @@ def problems(path: Path, labels: LabelSpace | None = None) -> list[tuple[str, st
         ("image,labels\na.jpg,cat\nb.jpg,cat,dog\n", "3", "expected 2 cells, got 3"),
         ('image,labels\na.jpg,cat\nb.jpg,"dog\n', "3", "expected CSV"),
         ("image,cat,dog\na.jpg,1,2\n", "2", "column 'dog': expected 1, 0 or nothing (unknown), got '2'"),
-        ("image,cat,dog\na.jpg,1,-1\n", "2", "got '-1'"),
+        ("image,cat,dog\na.jpg,1,-1\n", "2", "got -1"),
         ("image,labels\na.jpg,cat\nb.jpg,-1\n", "3", "expected names of labels, got -1"),
         ("image,labels\na.jpg,cat\nb.jpg,dog|?\n", "3", "got '?' among them"),
         ("image,labels,unknown\na.jpg,cat,1\n", "2", "column 'unknown': expected names of labels, got '1'"),

@@ -37,7 +37,9 @@ class Options(registry.Options):
     name: str = "table"
     image_column: str = Field("", description="column of the images; empty: a usual name such as image, or the first")
     label_column: str = Field(
-        "", description="column of the labels; empty: a usual name such as labels, or all other columns"
+        "",
+        description="column of the names of labels, or several between commas; empty: a usual name such as labels, "
+        "or all other columns",
     )
     label_columns: Columns = Field((), description="columns that each are a label, between commas; empty: recognised")
     ignored_columns: Columns = Field((), description="columns that are not read, between commas")
@@ -49,6 +51,18 @@ class Options(registry.Options):
         "refuse", description="what -1 means in a column of a label"
     )
     blank: Literal["unknown", "absent"] = Field("unknown", description="what a blank cell means in a column of a label")
+    threshold: float | None = Field(
+        None,
+        description="number from which on a cell means present, for shares and counts; none: 1 and 0 only",
+    )
+    present_words: Columns = Field((), description="further texts that mean present, between commas, such as x,pos")
+    absent_words: Columns = Field(
+        (), description="further texts that mean absent or, in a column of names, none of the labels, such as none"
+    )
+    unknown_words: Columns = Field((), description="further texts that mean unknown, between commas, such as uncertain")
+    class_numbers: Literal["", "from_0", "from_1"] = Field(
+        "", description="numbers in a column of names count the names of data.labels, from 0 or from 1"
+    )
     repeated: Literal["auto", "join", "refuse"] = Field(
         "auto", description="rows of one image: join their labels; auto: if the table has a row per label"
     )
@@ -124,7 +138,7 @@ def table_from_bytes(
     """As ``read_table``, from the bytes that the file ``path`` holds or will hold."""
     options = options or Options()
     folder = Path(root) if root else path.parent
-    text = parse_table(content, path, folder, options.encoding)
+    text = parse_table(content, path, folder, options.encoding, numbered=bool(options.class_numbers))
     where = f"{path}, line 1"
     image = image_column(options.image_column or None, text.columns, text.rows, where)
     others = [column for column in text.columns if column != image]

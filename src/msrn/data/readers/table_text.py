@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msrn.data.cells import is_state
 from msrn.data.columns import SPLIT_WORDS
 from msrn.data.image_files import is_image_name
 from msrn.data.image_paths import missing_images
 from msrn.data.looks import look_of
 from msrn.data.readers.exports import rows_of_export, rows_of_xml
+from msrn.data.states import is_state
 from msrn.data.table import Row
 from msrn.errors import DataError, DependencyError, Problem, reason
 
@@ -30,6 +30,9 @@ __all__ = ["EXPECTED", "JSON_SUFFIXES", "TableText", "parse_table"]
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json", ".manifest")
 EXPECTED = "expected a CSV, TSV or JSONL file in UTF-8"
+MAX_LOOK, MAX_LINES = 100_000, 50
+"""Characters and lines at the start of a text that decide its separator."""
+
 VERTEX_WORDS = {*SPLIT_WORDS, "unassigned"}
 
 
@@ -42,7 +45,7 @@ class TableText:
     notes: tuple[str, ...] = ()
 
 
-def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "") -> TableText:
+def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "", *, numbered: bool = False) -> TableText:
     """The rows of a table file.
 
     Args:
@@ -50,6 +53,7 @@ def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "") ->
         path: its name, whose suffix tells JSON lines and TSV.
         folder: of the images; a first line that names an image there is a row, not a header.
         encoding: of the text; empty: UTF-8, or UTF-16 with a byte order mark.
+        numbered: numbers without a header are class numbers.
 
     Raises:
         DataError: the file cannot be decoded, has broken lines, or is empty. DependencyError: a workbook, without
@@ -65,7 +69,7 @@ def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "") ->
         rows, program = rows_of_xml(text, path)
         found = TableText(["image", "labels"], rows, (f"an export of {program}",))
     else:
-        found = _delimited(path, text, folder)
+        found = _delimited(path, text, folder, numbered)
     return TableText(found.columns, found.rows, notes + found.notes)
 
 
@@ -135,18 +139,17 @@ def _objects(path: Path, lines: list[tuple[str, Any]], problems: list[Problem], 
     return TableText(list(columns), rows, notes)
 
 
-def _delimited(path: Path, text: str, folder: Path) -> TableText:
+def _delimited(path: Path, text: str, folder: Path, numbered: bool) -> TableText:
     notes: list[str] = []
     separator, start = "", 0
     if declared := re.match(r"\s*\"?sep=(.)\"?[^\S\n]*\n", text):  # the first line that Excel reads
         separator, start = declared[1], text[: declared.end()].count("\n")
         text = text[declared.end() :]
     first = text.lstrip().split("\n", 1)[0]
-    if not separator and not set(first) & set(",\t;") and (found := _blank_separated(path, text)):
+    if not separator and not set(first) & set(",\t;|") and (found := _blank_separated(path, text, numbered)):
         return found
-    # The separator is one that the first line holds. A comma wins, because cells may hold the others.
     if not separator:
-        separator = "\t" if path.suffix.lower() == ".tsv" else next((mark for mark in ",\t;" if mark in first), ",")
+        separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     try:
         lines = [(start + reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
@@ -155,7 +158,24 @@ def _delimited(path: Path, text: str, folder: Path) -> TableText:
         raise DataError(f"expected CSV: {error}", f"{path}, line {start + reader.line_num}", hint) from error
     if separator != ",":
         notes.append(f"cells separated by {'tabs' if separator == chr(9) else repr(separator)}")
-    return _table(path, [(number, [cell.strip() for cell in cells]) for number, cells in lines], folder, notes)
+    return _table(path, [(number, list(map(str.strip, cells))) for number, cells in lines], folder, notes)
+
+
+def _separator(text: str) -> str:
+    """The separator that gives the first lines equally many cells; else the first that the first line holds.
+
+    A comma wins, because cells may hold the others; ``|`` only separates cells where none of the others does.
+    """
+    lines = [line for line in text[:MAX_LOOK].split("\n")[:MAX_LINES] if line.strip()]
+    held = [mark for mark in ",\t;|" if lines and mark in lines[0]]
+    for mark in held:
+        try:
+            widths = {len(cells) for cells in csv.reader(lines, delimiter=mark, skipinitialspace=True)}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and len(lines) > 1:
+            return mark
+    return next(iter(held), ",")
 
 
 def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: list[str]) -> TableText:
@@ -179,8 +199,12 @@ def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: 
         width -= 1
     header = header[:width]
     if len(set(header)) != len(header):
-        listed = ", ".join(name or "(no name)" for name in header)
-        raise DataError(f"column names must be unique, got {listed}", f"{path}, line {first}")
+        twice = sorted({name or "(no name)" for name in header if header.count(name) > 1})
+        raise DataError(
+            f"column names must be unique, got {', '.join(twice)} more than once",
+            f"{path}, line {first}",
+            "rename the columns, or remove all but one",
+        )
     rows, problems = [], []
     for number, cells in lines:
         where = f"{path}, line {number}"
@@ -223,7 +247,7 @@ def _ragged(path: Path, lines: list[tuple[int, list[str]]]) -> TableText | None:
     return TableText(["image", "labels", *(["split"] if split else [])], rows, (note,))
 
 
-def _blank_separated(path: Path, text: str) -> TableText | None:
+def _blank_separated(path: Path, text: str, numbered: bool) -> TableText | None:
     """A list parted by blanks: a header of labels and rows of states (CelebA), or an image and labels a line."""
     lines = [(n, line.split()) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) > 2 and len(lines[0][1]) == 1 and lines[0][1][0].isdecimal():
@@ -237,9 +261,9 @@ def _blank_separated(path: Path, text: str) -> TableText | None:
         return TableText(columns, cells_of, ("cells separated by blanks",))
     if not all(is_image_name(cells[0].replace("\\", "/")) for _, cells in lines):
         return None
-    if all(cell.isdecimal() for _, cells in lines for cell in cells[1:]):
-        hint = "it looks like a list of images and class numbers: pass --data.reader nuswide --data.root FOLDER "
-        hint += "--data.labels NAMES.txt, one name a line from class 0 on; or write names in place of numbers"
+    if not numbered and all(cell.isdecimal() for _, cells in lines for cell in cells[1:]):
+        hint = "it looks like a list of images and class numbers: pass --data.reader.class_numbers from_0 "
+        hint += "--data.labels NAMES.txt, one name a line from class 0 on; --data.reader nuswide reads it, too"
         raise DataError("expected names of labels, got numbers", f"{path}, line {lines[0][0]}", hint)
     found = [
         Row(f"{path}, line {n}", {"image": cells[0], "labels": list(dict.fromkeys(cells[1:]))}) for n, cells in lines
