@@ -16,6 +16,7 @@ Every error has one or more problems. A problem states what was expected and wha
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
     "reason",
+    "write_hint",
 ]
 
 MAX_SHOWN = 50
@@ -124,6 +126,20 @@ class TrainingError(MsrnError):
 def reason(error: Exception) -> str:
     """The message of an error, without the error number and path of the operating system's errors."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def write_hint(error: OSError, then: str) -> str:
+    """What to do about a file that cannot be written, followed by ``then``; empty where only the reason is known."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            first = "free space there"
+        case errno.EFBIG:
+            first = "raise the limit on the size of files (ulimit -f)"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            first = "make it writable, or choose another place"
+        case _:
+            return ""
+    return f"{first}, then {then}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,14 +10,26 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msrn.errors import DataError
+from msrn.errors import DataError, MsrnError
 
-__all__ = ["atomic_path", "refuse_to_overwrite", "remove_partial_files", "write_atomically", "write_json"]
+__all__ = [
+    "append_whole",
+    "atomic_path",
+    "atomic_paths",
+    "refuse_to_overwrite",
+    "remove_partial_files",
+    "scratch_beside",
+    "write_atomically",
+    "write_json",
+    "writing",
+]
 
 _PARTIAL = re.compile(r"\..{1,40}\.\d+-[0-9a-f]{8}(\.\w+)?", re.DOTALL)
 """Names of the temporary files of ``atomic_path``."""
@@ -67,41 +79,101 @@ def atomic_path(path: str | os.PathLike[str], *, parents: bool = False) -> Itera
 
     Args:
         path: the file to write.
-        parents: create missing folders above it.
+        parents: create missing folders above it; they are removed again when the block raises.
 
     Raises:
-        OSError: the file cannot be written; the old file stays.
+        OSError: the file cannot be written; the old file stays. It names ``path``, whatever library was writing.
 
     Example:
         >>> import tempfile
         >>> with atomic_path(Path(tempfile.mkdtemp()) / "a.txt") as partial:
         ...     _ = partial.write_text("content")
     """
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        mode = None
-    if mode is not None and not stat.S_ISREG(mode):
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(f"expected the path of a file, got a folder: {os.fspath(path)}")
-        yield Path(path)
-        return
-    target = Path(os.path.realpath(path))
-    if parents:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    # Both parts of the name are cut: with the token, a long name could exceed the limit of the file system.
-    suffix = target.suffix if len(target.suffix) <= 16 else ""
-    partial = target.with_name(f".{target.stem[:40]}.{os.getpid()}-{os.urandom(4).hex()}{suffix}")
-    try:
+    with atomic_paths([path], parents=parents) as (partial,):
         yield partial
-        if mode is not None:
-            os.chmod(partial, stat.S_IMODE(mode))
-        _sync(partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the file is there; some file systems cannot sync a folder
-        _sync(target.parent)
+
+
+@contextmanager
+def atomic_paths(paths: Sequence[str | os.PathLike[str]], *, parents: bool = False) -> Iterator[tuple[Path, ...]]:
+    """As ``atomic_path``, for files that belong together: none gets its name before the content of all is on disk."""
+    pending = [_Pending.of(Path(path)) for path in paths]
+    folders = dict.fromkeys(each.target.parent for each in pending)
+    with _made(folders if parents else ()):
+        try:
+            with _named(pending):
+                yield tuple(each.partial for each in pending)
+                for each in pending:
+                    each.settle()
+                for each in pending:
+                    each.rename()
+        except BaseException:
+            for each in pending:
+                each.remove()
+            raise
+    for folder in folders:
+        with contextlib.suppress(OSError):  # the file is there; some file systems cannot sync a folder
+            _sync(folder)
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, from which what is complete is moved to ``path``; it is removed in the end.
+
+    The folder of ``path`` is created if it is missing.
+
+    Raises:
+        OSError: as ``writing``.
+    """
+    parent, name = path.absolute().parent, ""
+    try:
+        with (
+            writing(path),
+            _made([parent]),
+            tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", suffix=".part", dir=parent) as name,
+        ):
+            yield Path(name)
+    except OSError as error:
+        if name and str(error.filename).startswith(name):
+            error.filename = str(path)
+        raise
+
+
+def append_whole(path: str | os.PathLike[str], data: bytes) -> int:
+    """Append to a file all of ``data``, or nothing; the file is created if it does not exist.
+
+    Nobody else may be writing to it.
+
+    Returns:
+        Size of the file before, bytes.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    with writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            before = os.fstat(descriptor).st_size
+            left = memoryview(data)
+            try:
+                while left:
+                    left = left[os.write(descriptor, left) :]  # a disk that fills up takes a part
+            except BaseException:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+    return before
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise whatever a library makes of a failed write as an OSError that names ``path``.
+
+    Raises:
+        OSError: of the operating system's error number. Exceptions that no such error stands behind pass as they are.
+    """
+    with _named([_Pending(Path(path), Path(path), None)]):
+        yield
 
 
 def remove_partial_files(folder: str | os.PathLike[str]) -> None:
@@ -116,6 +188,89 @@ def refuse_to_overwrite(paths: Sequence[Path], *, force: bool) -> None:
     existing = [str(path) for path in paths if path.exists()]
     if existing and not force:
         raise DataError("the file already exists", ", ".join(existing), "choose another path, or pass --force")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A file that is written under another name until it is complete."""
+
+    target: Path
+    partial: Path
+    """The same as ``target`` for a device or a pipe."""
+    mode: int | None
+    """Of the file that is there; None: there is none."""
+
+    @classmethod
+    def of(cls, path: Path) -> _Pending:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            mode = None
+        if mode is not None and stat.S_ISDIR(mode):
+            raise IsADirectoryError(f"expected the path of a file, got a folder: {os.fspath(path)}")
+        if mode is not None and not stat.S_ISREG(mode):
+            return cls(path, path, None)
+        target = Path(os.path.realpath(path))
+        # Both parts of the name are cut: with the token, a long name could exceed the limit of the file system.
+        suffix = target.suffix if len(target.suffix) <= 16 else ""
+        partial = target.with_name(f".{target.stem[:40]}.{os.getpid()}-{os.urandom(4).hex()}{suffix}")
+        return cls(target, partial, mode)
+
+    def settle(self) -> None:
+        if self.partial != self.target:
+            if self.mode is not None:
+                os.chmod(self.partial, stat.S_IMODE(self.mode))
+            _sync(self.partial)
+
+    def rename(self) -> None:
+        if self.partial != self.target:
+            os.replace(self.partial, self.target)
+
+    def remove(self) -> None:
+        if self.partial != self.target:
+            with contextlib.suppress(OSError):  # a second error would hide the first
+                self.partial.unlink()
+
+
+@contextmanager
+def _named(pending: Sequence[_Pending]) -> Iterator[None]:
+    """As ``writing``; the file is the one that the error names or else the last that was begun."""
+    try:
+        yield
+    except Exception as error:
+        system = None if isinstance(error, MsrnError) else _system_error(error)
+        if system is None or system.errno is None or not pending:
+            raise
+        begun = [each.target for each in pending if each.partial.exists()] or [pending[0].target]
+        targets = {os.fspath(each.partial): os.fspath(each.target) for each in pending}
+        name = targets.get(system.filename, system.filename) or os.fspath(begun[-1])
+        raise OSError(system.errno, os.strerror(system.errno), name) from error
+
+
+@contextmanager
+def _made(folders: Iterable[Path]) -> Iterator[None]:
+    """Create folders that are missing, with those above them; remove them again when the block raises."""
+    made: list[Path] = []
+    try:
+        for folder in folders:
+            made[:0] = [each for each in (folder, *folder.parents) if not each.exists()]  # the deepest first
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds something by now
+                folder.rmdir()
+        raise
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The operating system's error that an exception is, was raised after, or (from Rust) writes out."""
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return OSError(int(found[1]), str(error))
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, OSError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def _sync(path: Path) -> None:

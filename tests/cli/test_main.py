@@ -154,11 +154,15 @@ def test_an_interrupt_is_reported_by_exit_code_130(capsys: Capture, command_that
     assert capsys.readouterr().err == "interrupted\n"
 
 
+FREE = "  hint: free space there, then run the command again\n"
+WRITABLE = "  hint: make it writable, or choose another place, then run the command again\n"
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), "No space left on device\n  at: runs/x\n"),
-        (PermissionError(errno.EACCES, "Permission denied", "a"), "Permission denied\n  at: a\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), f"No space left on device\n  at: runs/x\n{FREE}"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), f"Permission denied\n  at: a\n{WRITABLE}"),
         (OSError("the disk is gone"), "the disk is gone\n  at: demo\n"),
     ],
 )

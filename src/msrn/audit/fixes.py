@@ -15,7 +15,7 @@ from msrn.audit.issues import ImageRef
 from msrn.audit.output import printable
 from msrn.data.manifest import Manifest, Record
 from msrn.errors import DataError
-from msrn.files import refuse_to_overwrite, write_atomically
+from msrn.files import atomic_paths, refuse_to_overwrite, write_atomically
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Change", "changes_text", "fix_data", "fixed_files", "write_fixed"]
@@ -122,10 +122,10 @@ def write_fixed(check: Check, folder: str | Path, *, force: bool = False) -> tup
     manifests, changes = fix_data(check)
     paths = fixed_files(check.manifests, folder)
     refuse_to_overwrite(paths, force=force)
-    folder.mkdir(parents=True, exist_ok=True)
-    for manifest, path in zip(manifests, paths[:-1], strict=True):
-        manifest.write(path)
-    write_atomically(paths[-1], "".join(json.dumps(change.to_json()) + "\n" for change in changes))
+    with atomic_paths(paths, parents=True) as (*partials, left_out):
+        for manifest, partial in zip(manifests, partials, strict=True):
+            manifest.write(partial)
+        write_atomically(left_out, "".join(json.dumps(change.to_json()) + "\n" for change in changes))
     return paths, changes
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from msrn.bundle.metadata import INPUTS_FILE, METADATA_FILE, WEIGHTS_FILE, Metadata
 from msrn.bundle.verify import file_digest
 from msrn.errors import BundleError
-from msrn.files import write_json
+from msrn.files import atomic_path, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
@@ -35,28 +35,30 @@ def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs,
         metadata: everything else; ``files`` is filled in here.
 
     Raises:
-        BundleError: the folder exists and is no bundle.
+        BundleError: the folder exists and is no bundle. OSError: it cannot be written; the old bundle stays.
     """
     if folder.exists() and not (folder / METADATA_FILE).is_file():
         hint = "move it away, or choose another run folder"
         raise BundleError("expected a bundle or nothing here", str(folder), hint)
     partial, old = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tensors = {"embeddings": inputs.embeddings, "graph": inputs.graph}
-    _save(partial / WEIGHTS_FILE, model.state_dict())
-    _save(partial / INPUTS_FILE, {name: tensor for name, tensor in tensors.items() if tensor is not None})
-    files = {name: file_digest(partial / name) for name in (WEIGHTS_FILE, INPUTS_FILE)}
-    write_json(partial / METADATA_FILE, metadata.model_copy(update={"files": files}).to_json())
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        tensors = {"embeddings": inputs.embeddings, "graph": inputs.graph}
+        _save(partial / WEIGHTS_FILE, model.state_dict())
+        _save(partial / INPUTS_FILE, {name: tensor for name, tensor in tensors.items() if tensor is not None})
+        files = {name: file_digest(partial / name) for name in (WEIGHTS_FILE, INPUTS_FILE)}
+        write_json(partial / METADATA_FILE, metadata.model_copy(update={"files": files}).to_json())
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        repair_bundle(folder)
 
 
 def repair_bundle(folder: Path) -> None:
-    """Finish or undo what a killed process left of ``write_bundle``: afterwards there is a whole bundle, or none."""
+    """Finish or undo what was begun of ``write_bundle``: afterwards there is a whole bundle, or none."""
     partial, old = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "old"))
     if old.exists() and not folder.exists():
         os.replace(old, folder)
@@ -76,7 +78,8 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
         place = tensor.untyped_storage().data_ptr()
         own[name] = tensor.clone() if place in seen else tensor
         seen.add(place)
-    save_file(own, path)
     mask = os.umask(0)
     os.umask(mask)
-    path.chmod(0o666 & ~mask)
+    with atomic_path(path) as file:
+        save_file(own, file)
+        file.chmod(0o666 & ~mask)

@@ -46,7 +46,7 @@ def run(args: Namespace) -> int:
         return print_config(args, data)
     from msrn.data.split import split_manifest, split_report
     from msrn.data.split_groups import read_split_groups, split_groups_by_name
-    from msrn.files import refuse_to_overwrite
+    from msrn.files import atomic_paths, refuse_to_overwrite
 
     parts = _parts(args.parts)
     folder = Path(args.out)
@@ -57,9 +57,9 @@ def run(args: Namespace) -> int:
     if args.group_pattern:
         groups.append(split_groups_by_name(manifest, args.group_pattern))
     split = split_manifest(manifest, parts, seed=args.seed, split_groups=groups)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, path in files.items():
-        split[name].write(path)
+    with atomic_paths(list(files.values()), parents=True) as partials:
+        for name, partial in zip(files, partials, strict=True):
+            split[name].write(partial)
     print(split_report(split))
     print("\n".join(str(path) for path in files.values()), file=sys.stderr)
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from msrn import __version__, registry
 from msrn.cli.arguments import parse
 from msrn.cli.command import Command
-from msrn.errors import ConfigError, MsrnError, did_you_mean, reason
+from msrn.errors import ConfigError, MsrnError, Problem, did_you_mean, reason, write_hint
 
 __all__ = ["main"]
 
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         if debug:
             traceback.print_exc()
-        print(f"error: {reason(error)}\n  at: {error.filename or arguments[0]}", file=sys.stderr)
+        hint = write_hint(error, "run the command again")
+        print(f"error: {Problem(reason(error), str(error.filename or arguments[0]), hint)}", file=sys.stderr)
         return USER_MISTAKE
     except Exception:
         traceback.print_exc()

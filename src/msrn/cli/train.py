@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command
 from msrn.config import Settings
+from msrn.errors import TrainingError, reason, write_hint
 
 __all__ = ["COMMAND"]
 
@@ -25,13 +27,20 @@ def run(args: Namespace) -> int:
     settings = _settings(args)
     if args.print_config:
         return print_config(args, settings)
+    from msrn.engine.run_folder import holds_state
     from msrn.engine.trainer import Interrupted, train
 
     try:
         result = train(settings, resume=bool(args.resume))
     except Interrupted as stop:
-        print(f"stopped and saved; continue with: msrn train --resume {stop.folder}", file=sys.stderr)
+        print(f"stopped and saved; continue with: {_resume(stop.folder)}", file=sys.stderr)
         return 130
+    except OSError as error:  # a full disk; what was saved before is intact
+        folder = Path(settings.run.folder)
+        hint = write_hint(error, f"continue with: {_resume(folder)}")
+        if not hint or not holds_state(folder):
+            raise
+        raise TrainingError(reason(error), str(error.filename or folder), hint) from error
     if os.environ.get("RANK", "0") == "0":
         if result.val_map is None:
             print(f"no validation split: the weights of epoch {result.best_epoch}, the last, are kept")
@@ -40,6 +49,10 @@ def run(args: Namespace) -> int:
         print(f"{result.minutes:.1f} minutes, peak memory {result.peak_memory_bytes / 2**30:.2f} GiB")
         print(f"run folder {result.folder}\nbundle     {result.bundle}")
     return 0
+
+
+def _resume(folder: Path) -> str:
+    return f"msrn train --resume {shlex.quote(str(folder))}"
 
 
 def _settings(args: Namespace) -> Settings:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from msrn.errors import DataError
-from msrn.files import write_atomically
+from msrn.files import append_whole, remove_partial_files, write_atomically
 
 __all__ = ["ArrayStore", "key_of"]
 
@@ -54,6 +54,8 @@ class ArrayStore:
     def __init__(self, folder: str | Path, dtype: np.dtype[Any] | type) -> None:
         self.folder, self.dtype = Path(folder), np.dtype(dtype)
         header = self.folder / "store.json"
+        if not header.exists() and self.folder.is_dir():
+            remove_partial_files(self.folder)  # of a process that was killed as it began the store
         expected = {"format": FORMAT, "dtype": self.dtype.name}
         if header.exists():
             found = json.loads(header.read_text(encoding="utf-8"))
@@ -115,11 +117,8 @@ class ArrayStore:
         if key in self._rows:
             return
         shape = (*array.shape, *[1] * (3 - array.ndim))
-        with self._data.open("ab") as data:
-            offset = data.tell()
-            data.write(np.ascontiguousarray(array, self.dtype).tobytes())
-        with self._index.open("ab") as index:
-            index.write(np.array([(key, offset, shape)], ROW).tobytes())
+        offset = append_whole(self._data, np.ascontiguousarray(array, self.dtype).tobytes())
+        append_whole(self._index, np.array([(key, offset, shape)], ROW).tobytes())
         self._rows[key] = (offset, shape)
 
     @property

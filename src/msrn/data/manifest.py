@@ -116,13 +116,13 @@ class Manifest:
         """Write as JSON lines: a header with labels, split, source and root, then one record a line.
 
         The root is written relative to the folder of the file, so that both can move together. An interrupted write
-        leaves no partial file.
+        leaves no partial file; missing folders are created.
         """
         path = Path(path)
         root = os.path.relpath(self.root, os.path.abspath(path.parent)).replace(os.sep, "/")
         header = {"msrn_manifest": 1, "labels": list(self.labels.names), "split": self.split, "source": self.source}
         lines = [header | {"root": root}, *(_row(record) for record in self.records)]
-        write_atomically(path, b"".join(_json_line(line) for line in lines))
+        write_atomically(path, b"".join(_json_line(line) for line in lines), parents=True)
 
     @staticmethod
     def read(path: str | Path, *, root: str | Path | None = None) -> Manifest:

@@ -26,7 +26,7 @@ from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.setup import read_named_split, split_targets
 from msrn.errors import DataError, TrainingError
-from msrn.files import atomic_path, refuse_to_overwrite, write_json
+from msrn.files import atomic_paths, refuse_to_overwrite, write_json
 from msrn.metrics.intervals import mean_ap_interval
 from msrn.metrics.multilabel import multilabel_metrics
 from msrn.models.classifier import memory_layout
@@ -164,11 +164,10 @@ def evaluate(
     if manifest.digest == metadata.splits["train"].digest:
         logger.warning("the model was trained on this very split: all figures are too high for others")
     if fabric.is_global_zero:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, evaluation.to_json())
         images = np.array([record.image for record in manifest.records])
-        with atomic_path(scores_path) as partial:
-            np.savez_compressed(partial, scores=scores, labels=bundle.labels.names, images=images)
+        with atomic_paths([path, scores_path], parents=True) as (figures, arrays):
+            write_json(figures, evaluation.to_json())
+            np.savez_compressed(arrays, scores=scores, labels=bundle.labels.names, images=images)
     return evaluation, path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from msrn.bundle.label_inputs import read_label_inputs
 from msrn.config import Settings
 from msrn.engine.setup import LabelSources, log_unknown, read_labels_and_train, read_train_and_val
+from msrn.files import atomic_paths
 from msrn.labels.embedding_tables import SOURCES, open_table
 from msrn.labels.embeddings import LabelEmbeddings, Resolved
 from msrn.labels.graph import LabelGraph
@@ -172,11 +173,13 @@ def write_graph_files(summary: LabelSummary, *, draw: str | None, edges: str | N
     Raises:
         ConfigError, LabelError: a suffix names no known format.
     """
-    if edges:
-        write_edges(summary.graph, edges)
-    if draw:
-        figure = draw_graph(summary.graph, totals=summary.totals, groups=summary.groups, title=summary.source)
-        write_figure(figure, draw)
+    files = [path for path in (edges, draw) if path]
+    with atomic_paths(files, parents=True) as partials:  # both or neither
+        if edges:
+            write_edges(summary.graph, partials[0])
+        if draw:
+            figure = draw_graph(summary.graph, totals=summary.totals, groups=summary.groups, title=summary.source)
+            write_figure(figure, partials[-1])
 
 
 def _resolved(summary: LabelSummary) -> tuple[Resolved | None, ...]:

@@ -24,7 +24,7 @@ from msrn.files import atomic_path, remove_partial_files, write_atomically, writ
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
-__all__ = ["RunFolder", "read_state"]
+__all__ = ["RunFolder", "holds_state", "read_state"]
 
 STATE_FILE = "last.pt"
 
@@ -67,7 +67,7 @@ class RunFolder:
         Raises:
             ConfigError: it holds a run, or anything else.
         """
-        if self.state_file.exists():
+        if holds_state(self.path):
             hint = "pass --resume to continue it, or another --run.folder"
             raise ConfigError("this folder already holds a run", str(self.path), hint)
         if self.path.is_dir():
@@ -142,8 +142,9 @@ class RunFolder:
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by tensors and plain values."""
         if self.writes:
-            with atomic_path(self.state_file, parents=True) as partial:
-                torch.save(state, partial)
+            # torch's own file writer says nothing of a full disk but that a position is unexpected.
+            with atomic_path(self.state_file, parents=True) as partial, partial.open("wb") as file:
+                torch.save(state, file)
 
     def write_metrics(self, metrics: Any) -> None:
         """Replace ``metrics-val.json``."""
@@ -160,6 +161,11 @@ def _described(split: dict[str, Any] | None) -> str:
     return f"{split['images']} images ({split['source']})" if split else "none"
 
 
+def holds_state(folder: Path) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    return (folder / STATE_FILE).is_file()
+
+
 def read_state(folder: Path) -> dict[str, Any]:
     """The last checkpoint of a run folder, on the CPU; ``settings`` holds the settings of the run.
 
@@ -167,7 +173,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         BundleError: there is none, or the file is damaged.
     """
     path = folder / STATE_FILE
-    if not path.is_file():
+    if not holds_state(folder):
         raise BundleError("expected the checkpoint of a run, found none", str(path), "start the run without --resume")
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msrn.files import write_atomically
+from msrn.files import append_whole, write_atomically
 
 __all__ = ["RunLog"]
 
@@ -41,7 +41,11 @@ class RunLog:
         write_atomically(path, "".join(lines))
 
     def write(self, event: str, **values: Any) -> None:
-        """Append one line: the event, the time in seconds since 1970, and the values."""
+        """Append one line: the event, the time in seconds since 1970, and the values.
+
+        Raises:
+            OSError: it cannot be written; the lines before are whole.
+        """
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"event": event, "time": round(time.time(), 3), **values}) + "\n")
+            line = json.dumps({"event": event, "time": round(time.time(), 3), **values})
+            append_whole(self.path, f"{line}\n".encode())

@@ -24,6 +24,5 @@ def write(options: Options, manifest: Manifest, path: Path, *, force: bool = Fal
         DataError: the file exists, and ``force`` is not set.
     """
     refuse_to_overwrite([path], force=force)
-    path.parent.mkdir(parents=True, exist_ok=True)
     manifest.write(path)
     return str(path)

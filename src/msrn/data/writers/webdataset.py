@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tarfile
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from msrn.data.manifest import DIFFICULT, UNKNOWN, Manifest
 from msrn.data.readers.webdataset import CLASS_NAMES, read_shards
 from msrn.data.writers.contents import label_states, same_labels
 from msrn.errors import DataError
-from msrn.files import refuse_to_overwrite
+from msrn.files import refuse_to_overwrite, scratch_beside
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Options", "write"]
@@ -45,18 +44,18 @@ def write(options: Options, manifest: Manifest, path: Path, *, force: bool = Fal
     names = path / CLASS_NAMES
     if names.is_file() and LabelSpace.read(names) != manifest.labels and not force:
         raise DataError("the shards there have other labels", str(names), "choose another folder, or pass --force")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as name:
-        temporary = Path(name)
+    with scratch_beside(path) as temporary:
         manifest.labels.write(temporary / CLASS_NAMES)
         shards = _write_shards(manifest, temporary, stem, options.shard_size)
         if not same_labels(manifest, read_shards(shards)):
             raise DataError("the shards would be read differently", str(path), "please report this as a bug of msrn")
         path.mkdir(exist_ok=True)
+        written = {file.name for file in temporary.iterdir()}
+        for file_name in sorted(written):
+            os.replace(temporary / file_name, path / file_name)
         for outdated in path.glob(f"{stem}-*.tar"):
-            outdated.unlink()
-        for file in sorted(temporary.iterdir()):
-            os.replace(file, path / file.name)
+            if outdated.name not in written:
+                outdated.unlink()
     return f"{path} ({len(shards):,} shards {stem}-*.tar)"
 
 

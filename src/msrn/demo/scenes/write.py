@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from msrn.demo.scenes.compose import LABELS, draw_scene
 from msrn.errors import DataError
+from msrn.files import scratch_beside
 
 __all__ = ["write_scenes"]
 
@@ -65,14 +65,13 @@ def write_scenes(
     stamp = {"edition": EDITION, "size": size, "seed": seed, **counts}
     if _holds(folder, stamp):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        fresh = Path(scratch) / "scenes"
+    with scratch_beside(folder) as scratch:
+        fresh = scratch / "scenes"
         _draw_all(fresh, counts, size=size, seed=seed, workers=workers, progress=progress)
         (fresh / "labels.txt").write_text("\n".join(LABELS) + "\n", encoding="utf-8")
         (fresh / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
-            folder.replace(Path(scratch) / "replaced")
+            folder.replace(scratch / "replaced")
         fresh.replace(folder)
 
 
