@@ -62,6 +62,7 @@ COMMANDS = {
     "train": "msrn.cli.train:COMMAND",
     "evaluate": "msrn.cli.evaluate:COMMAND",
     "predict": "msrn.cli.predict:COMMAND",
+    "thresholds": "msrn.cli.thresholds:COMMAND",
     "labels": "msrn.cli.labels:COMMAND",
     "summary": "msrn.cli.summary:COMMAND",
     "data check": "msrn.cli.data_check:COMMAND",

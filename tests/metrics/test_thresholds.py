@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from msrn import metrics
+from msrn.config import ThresholdSettings
 from msrn.metrics import TunedThreshold, best_thresholds, tune_thresholds
 
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -75,8 +76,8 @@ def test_a_threshold_needs_positives_to_rest_on() -> None:
     target[[3, 5]] = 1
     assert best_thresholds(scores, target)[0] < 0.05  # best F1, by predicting nearly everything
     (tuned,) = tune_thresholds(scores, target)
-    assert tuned == TunedThreshold(0.5, None, 2, False)
-    assert tune_thresholds(scores, target, min_positives=2)[0].tuned == (
+    assert tuned == TunedThreshold(0.5, None, 2, False, reason="2 positives, fewer than 5")
+    assert tune_thresholds(scores, target, ThresholdSettings(min_positives=2))[0].tuned == (
         f1_score(target[:, 0], scores[:, 0] > best_thresholds(scores, target)[0]) > 2 * 2 / 102
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from msrn.bundle.metadata import read_metadata
 from msrn.cli import main
 from msrn.demo.run import run_demo
 from msrn.engine.learner import Learner
@@ -111,6 +112,44 @@ def test_an_interrupted_command_names_the_command_that_continues_it(
     assert "optim.lr was 0.003 in this run and is now 0.5" in err
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     assert "best validation mAP" in capsys.readouterr().out
+
+
+def test_thresholds_are_chosen_again_without_training(capsys: Capture, flags: list[str], tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "bundle"
+    assert main(["train", *flags, "--optim.epochs=1"]) == 0
+    before = (bundle / "bundle.json").read_bytes()
+    rule = ["--thresholds.rule=recall", "--thresholds.target=0.8", "--thresholds.min_positives=1"]
+    assert main(["thresholds", str(bundle), *rule]) == 2
+    err = capsys.readouterr().err
+    assert "tuned thresholds: best F1 per label; 0.5 where the split cannot support one; on 13 images" in err
+    assert "--force" in err
+    assert (bundle / "bundle.json").read_bytes() == before
+    assert main(["thresholds", str(bundle), *rule, "--force", "--data.val=test"]) == 0
+    out = capsys.readouterr().out
+    assert "recall of at least 0.8; 0.5 where the split cannot support one; on 12 images" in out
+    metadata = read_metadata(bundle)
+    assert metadata.thresholds_split is not None
+    assert metadata.thresholds_split.name == "test"
+    for name in metadata.labels:
+        row = metadata.threshold_support[name]
+        assert (row.recall is not None and row.recall >= 0.8) == row.tuned
+        assert f"{metadata.thresholds[name]:.4f}" in out
+    again = tmp_path / "tuned.json"
+    assert main(["evaluate", str(bundle), "--tuned", "--split=test", f"--out={again}"]) == 0
+    tree = json.loads(again.read_text())
+    assert tree["model"]["tuned_on_this_split"]
+    for row in tree["per_label"]:
+        support = metadata.threshold_support[row["label"]]
+        if support.tuned:
+            assert (row["precision"], row["recall"]) == pytest.approx((support.precision, support.recall))
+
+
+def test_thresholds_are_not_chosen_on_the_images_of_training(capsys: Capture, flags: list[str], tmp_path: Path) -> None:
+    assert main(["train", *flags, "--data.val=none", "--optim.epochs=1"]) == 0
+    capsys.readouterr()
+    assert main(["thresholds", str(tmp_path / "run"), "--data.val=train"]) == 2
+    assert "the model was trained on these very images" in capsys.readouterr().err
+    assert main(["thresholds", str(tmp_path / "run"), "--data.val=val"]) == 0  # none were tuned: nothing to force
 
 
 def test_a_run_folder_can_be_moved_and_resumed(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError
 from msrn.labels.embeddings import Resolved
 from msrn.labels.space import LabelSpace
+from msrn.metrics.thresholds import TunedThreshold
 
 __all__ = [
     "FORMAT_VERSION",
@@ -81,6 +84,9 @@ class ThresholdRecord(_Record):
     f1: float | None
     positives: NonNegativeInt
     tuned: bool
+    precision: float | None = None
+    recall: float | None = None
+    reason: str = ""
 
 
 class Metadata(_Record):
@@ -118,6 +124,18 @@ class Metadata(_Record):
     def label_space(self) -> LabelSpace:
         """The labels in the order of all columns."""
         return LabelSpace(self.labels)
+
+    def with_thresholds(self, tuned: Sequence[TunedThreshold], *, chosen: str, split: SplitRecord) -> Metadata:
+        """The same with other thresholds: one per label, how they were chosen, and on which images."""
+        named = dict(zip(self.labels, tuned, strict=True))
+        support = {name: asdict(each) for name, each in named.items()}
+        changes = {
+            "thresholds": {name: each.value for name, each in named.items()},
+            "threshold_support": {name: ThresholdRecord.model_validate(fields) for name, fields in support.items()},
+            "thresholds_chosen": chosen,
+            "thresholds_split": split,
+        }
+        return self.model_copy(update=changes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``bundle.json``."""

@@ -17,7 +17,7 @@ from msrn.files import atomic_path, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
-__all__ = ["package_versions", "repair_bundle", "write_bundle"]
+__all__ = ["package_versions", "repair_bundle", "write_bundle", "write_metadata"]
 
 
 def package_versions() -> dict[str, str]:
@@ -55,6 +55,11 @@ def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs,
         os.replace(partial, folder)
     finally:
         repair_bundle(folder)
+
+
+def write_metadata(folder: Path, metadata: Metadata) -> None:
+    """Replace ``bundle.json`` of a bundle in one step; its other files stay as they are."""
+    write_json(folder / METADATA_FILE, metadata.to_json())
 
 
 def repair_bundle(folder: Path) -> None:

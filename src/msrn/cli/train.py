@@ -73,5 +73,5 @@ COMMAND = Command(
     description="Train a classifier. Without --run.folder the run goes to runs/.",
     arguments=arguments,
     run=run,
-    settings=("data", "labels", "model", "loss", "optim", "run"),
+    settings=("data", "labels", "model", "loss", "optim", "thresholds", "run"),
 )

@@ -16,6 +16,7 @@ from msrn.config.settings import (
     OptimSettings,
     RunSettings,
     Settings,
+    ThresholdSettings,
 )
 from msrn.config.tree import load_settings, merge, section_model, setting_fields, validate
 
@@ -28,6 +29,7 @@ __all__ = [
     "OptimSettings",
     "RunSettings",
     "Settings",
+    "ThresholdSettings",
     "load_settings",
     "merge",
     "section_model",

@@ -32,6 +32,7 @@ __all__ = [
     "OptimSettings",
     "RunSettings",
     "Settings",
+    "ThresholdSettings",
 ]
 
 PARTS = {"data.reader": "reader", "model.head": "head", "loss": "loss"}
@@ -218,6 +219,49 @@ class OptimSettings(_Section):
         return self
 
 
+class ThresholdSettings(_Section):
+    """How a label's threshold is chosen on the validation split."""
+
+    rule: Literal["f1", "f_beta", "precision", "recall", "break_even", "recall_bound"] = Field(
+        "f1",
+        description="best F1 or F-beta; precision or recall of at least target, with the best of the other; "
+        "break_even: as many predicted as there are; recall_bound: a recall of at least target, with confidence",
+    )
+    beta: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="f_beta: recall counts beta times as much as precision"
+    )
+    target: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="precision, recall, recall_bound: the value to reach"
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="recall_bound: probability that the promise holds, by an exact binomial bound; 0.95"
+    )
+    min_positives: PositiveInt = Field(5, description="labels with fewer known positives keep the threshold 0.5")
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> ThresholdSettings:
+        reads = {"f_beta": ("beta",), "precision": ("target",), "recall": ("target",), "recall_bound": ("target",)}
+        needed = reads.get(self.rule, ())
+        for name in ("beta", "target"):
+            if (getattr(self, name) is not None) != (name in needed):
+                verb = "needs" if name in needed else "does not read"
+                raise ValueError(f"rule {self.rule} {verb} {name}")
+        if self.confidence is not None and self.rule != "recall_bound":
+            raise ValueError(f"rule {self.rule} does not read confidence")
+        return self
+
+    def __str__(self) -> str:
+        """The rule in words, as a bundle records it."""
+        return {
+            "f1": "best F1 per label",
+            "f_beta": f"best F-beta per label, beta {self.beta}",
+            "precision": f"best recall per label at a precision of at least {self.target}",
+            "recall": f"best precision per label at a recall of at least {self.target}",
+            "break_even": "as many predicted as there are positives, per label",
+            "recall_bound": f"recall of at least {self.target} per label, with confidence {self.confidence or 0.95}",
+        }[self.rule] + "; 0.5 where the split cannot support one"
+
+
 class RunSettings(_Section):
     """Where a run is kept and what it runs on."""
 
@@ -239,6 +283,7 @@ class Settings(_Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     loss: Loss = Field(DEFAULT_PARTS["loss"], description="what training minimises")  # type: ignore[assignment]
     optim: OptimSettings = Field(default_factory=OptimSettings)
+    thresholds: ThresholdSettings = Field(default_factory=ThresholdSettings)
     run: RunSettings = Field(default_factory=RunSettings)
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ from msrn.metrics.multilabel import multilabel_metrics
 from msrn.models.classifier import memory_layout
 from msrn.progress import progress_bar
 
-__all__ = ["evaluate", "evaluate_scores", "score_split"]
+__all__ = ["evaluate", "evaluate_scores", "read_evaluated_split", "score_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -141,9 +141,7 @@ def evaluate(
     fabric = make_fabric(settings)
     bundle = read_bundle(folder)
     metadata = bundle.metadata
-    manifest = read_named_split(settings, split, bundle.labels)
-    if split == "val" and not settings.data.val:
-        _require_held_out(manifest, bundle)
+    manifest = read_evaluated_split(settings, split, bundle)
     model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     thresholds = np.asarray(bundle.thresholds) if tuned else 0.5
@@ -179,8 +177,20 @@ def _default_path(folder: str | Path, split: str) -> Path:
     return bundle.parent / name
 
 
+def read_evaluated_split(settings: Settings, split: str, bundle: Bundle) -> Manifest:
+    """``train``, ``val`` or ``test`` with the labels of a bundle.
+
+    Raises:
+        DataError: ``data.val`` is unset, so that the part that training held out is drawn again, and it is another one;
+            or as reading the split does.
+    """
+    manifest = read_named_split(settings, split, bundle.labels)
+    if split == "val" and not settings.data.val:
+        _require_held_out(manifest, bundle)
+    return manifest
+
+
 def _require_held_out(manifest: Manifest, bundle: Bundle) -> None:
-    """The part that is held out is drawn again: it must be the one that training did not see."""
     recorded = bundle.metadata.splits.get("val")
     if recorded is None or recorded.digest != manifest.digest:
         expected = f"the {recorded.images} images that training held out" if recorded else "images held out in training"

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from msrn.bundle.label_inputs import embedding_record, graph_record
-from msrn.bundle.metadata import Metadata, SplitRecord, ThresholdRecord, read_metadata
+from msrn.bundle.metadata import Metadata, SplitRecord, read_metadata
 from msrn.bundle.write import package_versions
 from msrn.config import Settings
 from msrn.data.dataset import ImageDataset, training_loader
@@ -205,7 +205,7 @@ class Trainer:
         if metrics.mean_ap > progress.best_map:
             progress.best_map, progress.best_epoch = metrics.mean_ap, epoch + 1
             self.folder.write_metrics(evaluation.to_json())
-            tuned = tune_thresholds(scores, split_targets(val, settings.data.difficult).counts)
+            tuned = tune_thresholds(scores, split_targets(val, settings.data.difficult).counts, settings.thresholds)
             self._keep(epoch + 1, tuned, evaluation)
 
     def score(self, manifest: Manifest, images: ImageDataset | None) -> np.ndarray:
@@ -258,7 +258,7 @@ class Trainer:
         if untuned := [name for name, record in support.items() if not record.tuned]:
             more = f" and {len(untuned) - SHOWN:,} more" if len(untuned) > SHOWN else ""
             logger.warning(
-                "thresholds of %d of %d labels stay at 0.5, for want of positives in the validation split: %s%s",
+                "thresholds of %d of %d labels stay at 0.5, which the validation split cannot better: %s%s",
                 len(untuned), len(support), ", ".join(untuned[:SHOWN]), more,
             )  # fmt: skip
 
@@ -305,13 +305,10 @@ class Trainer:
             labels_digest=setup.labels.digest,
             preprocessing=setup.preprocessing,
             precision=settings.run.precision,
-            thresholds=dict.fromkeys(names, 0.5) | {name: each.value for name, each in zip(names, tuned, strict=False)},
-            threshold_support={
-                name: ThresholdRecord(f1=each.f1, positives=each.positives, tuned=each.tuned)
-                for name, each in zip(names, tuned, strict=False)
-            },
-            thresholds_chosen="best F1 per label; 0.5 where the split cannot support one" if tuned else "0.5 for all",
-            thresholds_split=splits.get("val"),
+            thresholds=dict.fromkeys(names, 0.5),
+            threshold_support={},
+            thresholds_chosen="0.5 for all",
+            thresholds_split=None,
             splits=splits,
             epoch=epoch,
             metrics=evaluation.headline() if evaluation else {},
@@ -321,6 +318,8 @@ class Trainer:
             versions=package_versions(),
             files={},
         )
+        if tuned:
+            metadata = metadata.with_thresholds(tuned, chosen=str(settings.thresholds), split=splits["val"])
         self.folder.keep(self.learner.evaluated, setup.inputs, metadata)
 
     def _steps_per_epoch(self) -> int:

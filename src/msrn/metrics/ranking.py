@@ -94,15 +94,31 @@ class Ranking:
 
     def best_threshold(self, default: float) -> Array:
         """Threshold of the highest F1 of each ranking of probabilities, ``(R,)``; ``default`` if none is better."""
-        below = np.zeros_like(self.scores)  # the next score down; 0, the lowest probability, after the last
-        below[:, :-1] = np.maximum(self.scores[:, 1:], 0)
-        gap = self.scores > below  # a threshold fits here; false within a tied group, at score 0, at unknowns
-        f1 = np.where(gap, 2 * self.hits / np.maximum(self.seen + self.positives[:, None], 1), 0.0)
-        best = f1.argmax(axis=1)[:, None]
-        high, low = (np.take_along_axis(a, best, axis=1)[:, 0].astype(np.float64) for a in (self.scores, below))
-        middle = (high + low) / 2
-        threshold = np.where(middle < high, middle, low)  # neighbouring floats have no middle
+        f1 = np.where(self.gaps(), 2 * self.hits / np.maximum(self.seen + self.positives[:, None], 1), 0.0)
+        threshold = self.threshold_after(f1.argmax(axis=1))
         return np.where((f1.max(axis=1) > 0) & (self.pairs > 0), threshold, default)
+
+    def gaps(self) -> Array:
+        """Whether a threshold fits right below an entry of a ranking of probabilities, ``(R, M)``.
+
+        It does not within a tied group, at a score of 0, and at unknown entries.
+        """
+        return np.asarray(self.scores > self._below())
+
+    def threshold_after(self, place: Array) -> Array:
+        """The threshold midway between the entry at a gap, ``place (R,)``, and the next score down: ``(R,)``."""
+        at = place[:, None]
+        high, low = (
+            np.take_along_axis(each, at, axis=1)[:, 0].astype(np.float64) for each in (self.scores, self._below())
+        )
+        middle = (high + low) / 2
+        return np.where(middle < high, middle, low)  # neighbouring floats have no middle
+
+    def _below(self) -> Array:
+        """The next score down, ``(R, M)``; 0, the lowest probability, after the last."""
+        below = np.zeros_like(self.scores)
+        below[:, :-1] = np.maximum(self.scores[:, 1:], 0)
+        return below
 
 
 def ratio(part: Array, whole: Array) -> Array:
