@@ -101,7 +101,7 @@ def test_an_option_of_the_default_part_needs_no_name(printed: Printed) -> None:
     found = printed("train", "--model.head.width", "8", "--data.reader.empty=drop", "--loss", "soft_margin")
     assert (found["model"]["head"]["name"], found["model"]["head"]["width"]) == ("msrn", 8)
     assert (found["data"]["reader"]["name"], found["data"]["reader"]["empty"]) == ("table", "drop")
-    assert found["loss"] == {"name": "soft_margin"}
+    assert (found["loss"]["name"], found["loss"]["weights"]) == ("soft_margin", "none")
 
 
 def test_the_home_folder_is_found_behind_an_equals_sign(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from msrn.config import load_settings
+from msrn.errors import ConfigError
 from msrn.losses.soft_margin import soft_margin
 
 
@@ -72,3 +74,9 @@ def test_nothing_known_gives_a_loss_of_zero_and_no_gradient() -> None:
     loss = soft_margin(logits, torch.full_like(target, float("nan")))
     loss.backward()
     assert (float(loss.detach()), bool(logits.grad.any())) == (0.0, False)  # type: ignore[union-attr]
+
+
+def test_options_that_the_chosen_weights_do_not_read_are_refused() -> None:
+    for options in ({"max_weight": 5}, {"beta": 0.9}, {"weights": "ratio", "beta": 0.9}):
+        with pytest.raises(ConfigError, match=r"goes with weights"):
+            load_settings({"loss": options})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +21,8 @@ from msrn import registry
 from msrn.losses.base import LabelCounts, Loss, known_entries, mean_over_known
 
 __all__ = ["Options", "SoftMargin", "soft_margin"]
+
+MAX_WEIGHT, BETA = 20.0, 0.999
 
 
 class Options(registry.Options):
@@ -35,12 +37,20 @@ class Options(registry.Options):
         description="from the counts of the training split; ratio: a label's positives weigh as much together as its "
         "negatives do; effective: rare labels weigh more, by their effective number of images",
     )
-    max_weight: Annotated[float, Field(ge=1)] = Field(
-        20.0, description="ratio: largest weight of a positive; effective: of the rarest label, over the commonest"
+    max_weight: Annotated[float, Field(ge=1)] | None = Field(
+        None, description="ratio: largest weight of a positive; effective: of the rarest label, over the commonest; 20"
     )
-    beta: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999, description="effective: 0 weighs all labels the same, towards 1 by the inverse of their positives"
+    beta: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="effective: 0 weighs all labels the same, towards 1 by the inverse of their positives; 0.999"
     )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Options:
+        if self.max_weight is not None and self.weights == "none":
+            raise ValueError("max_weight goes with weights ratio or effective")
+        if self.beta is not None and self.weights != "effective":
+            raise ValueError("beta goes with weights effective")
+        return self
 
 
 class SoftMargin(Loss):
@@ -57,10 +67,10 @@ class SoftMargin(Loss):
     def __init__(self, options: Options, *, counts: LabelCounts) -> None:
         super().__init__()
         self.label_smoothing = options.label_smoothing
-        positives = counts.positives.clamp(min=1)
-        ratio = (counts.negatives / positives).clamp(1 / options.max_weight, options.max_weight)
-        effective = 1 / (1 - options.beta**positives)
-        effective = effective.clamp(max=options.max_weight * effective.min())
+        positives, largest = counts.positives.clamp(min=1), options.max_weight or MAX_WEIGHT
+        ratio = (counts.negatives / positives).clamp(1 / largest, largest)
+        effective = 1 / (1 - (BETA if options.beta is None else options.beta) ** positives)
+        effective = effective.clamp(max=largest * effective.min())
         effective = effective / effective.mean()
         self.register_buffer("positive_weight", ratio if options.weights == "ratio" else None)
         self.register_buffer("label_weight", effective if options.weights == "effective" else None)
