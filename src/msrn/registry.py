@@ -24,6 +24,10 @@ HEADS = {
     "average_pool": "msrn.models.heads.average_pool:AveragePool",
     "max_pool": "msrn.models.heads.max_pool:MaxPool",
     "csra": "msrn.models.heads.csra:CSRA",
+    "ml_gcn": "msrn.models.heads.ml_gcn:MLGCN",
+    "add_gcn": "msrn.models.heads.add_gcn:ADDGCN",
+    "query2label": "msrn.models.heads.query2label:Query2Label",
+    "ml_decoder": "msrn.models.heads.ml_decoder:MLDecoder",
 }
 
 LOSSES = {

@@ -134,7 +134,17 @@ def test_impossible_values_are_refused_with_the_file_that_holds_them(copy: Path,
     assert str(copy / "bundle.json") in str(caught.value)
 
 
-def test_a_head_without_label_inputs_has_none_to_show(tiny: Tiny, tmp_path: Path) -> None:
-    train(tiny(tmp_path / "run", model={"head": "max_pool"}, optim={"epochs": 1}))
-    with pytest.raises(BundleError, match="the head max_pool reads no label embeddings and no label graph"):
+@pytest.mark.parametrize(
+    ("head", "lacks"),
+    [
+        ({"name": "max_pool"}, "the head max_pool reads no label embeddings and no label graph"),
+        ({"name": "ml_decoder", "queries": "words", "width": 8}, "the head ml_decoder reads no label graph"),
+    ],
+    ids=["neither", "embeddings alone"],
+)
+def test_a_head_without_label_inputs_has_none_to_show(
+    tiny: Tiny, tmp_path: Path, head: dict[str, object], lacks: str
+) -> None:
+    train(tiny(tmp_path / "run", model={"head": head}, optim={"epochs": 1}))
+    with pytest.raises(BundleError, match=lacks):
         read_label_inputs(tmp_path / "run")

@@ -203,6 +203,9 @@ def test_weights_are_converted_once_and_label_semantics_stay_in_float32(bundle: 
         ("average_pool", "head.output", 4),  # nothing is left to cast after its backbone
         ("max_pool", "head.output", 4),
         ("csra", "head", 4),  # no layer gives the logits: they are pooled from scores
+        ({"name": "add_gcn", "width": 8}, "head", 4),
+        ({"name": "query2label", "width": 16}, "head.output", 5),
+        ({"name": "ml_decoder", "width": 16}, "head.output", 5),
     ],
     ids=str,
 )

@@ -48,6 +48,9 @@ def test_the_per_label_layer_has_a_quarter_of_a_million_weights_on_coco(cost: Co
         {"head": "average_pool", "freeze": -1},
         {"head": "max_pool", "freeze_norm": True},
         {"head": {"name": "csra", "temperatures": [1, 2, "max"]}},
+        {"head": "ml_gcn"},
+        {"head": {"name": "query2label", "width": 16}},
+        {"head": {"name": "ml_decoder", "queries": "words"}},
         {"backbone": "test_efficientnet", "final_conv": True, "weights": "hub"},  # no weights are asked for
         {"backbone": "test_convnext", "head": {"output_layer": "flatten", "checkpoint": "gone.pth.tar"}},
     ],
@@ -84,6 +87,10 @@ def test_a_held_backbone_has_no_trainable_weights_and_keeps_nothing_for_the_back
         ("average_pool", ["output"]),
         ("max_pool", ["output"]),
         ("csra", ["scores"]),
+        ("ml_gcn", ["classifiers"]),
+        ("add_gcn", ["activations", "projection", "static graph", "dynamic graph", "output"]),
+        ("query2label", ["projection", "encoder", "queries", "decoder", "between layers", "output"]),
+        ("ml_decoder", ["projection", "queries", "decoder", "output"]),
     ],
 )
 def test_parts_come_in_the_order_in_which_they_run(cost: Cost, head: str, own: list[str]) -> None:

@@ -60,7 +60,9 @@ def read_label_inputs(folder: str | Path) -> LearnedLabels:
     where = str(bundle_folder(folder) / METADATA_FILE)
     metadata, values = bundle.metadata, bundle.inputs.embeddings
     if metadata.embeddings is None or metadata.graph is None or values is None:
-        raise BundleError(f"the head {bundle.head_name} reads no label embeddings and no label graph", where)
+        parts = {"no label embeddings": metadata.embeddings, "no label graph": metadata.graph}
+        missing = " and ".join(name for name, part in parts.items() if part is None)
+        raise BundleError(f"the head {bundle.head_name} reads {missing}", where)
     with torch.no_grad():
         groups = bundle.model.head.label_groups()
     train = metadata.splits["train"]

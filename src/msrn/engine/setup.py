@@ -130,7 +130,7 @@ def build_setup(settings: Settings, *, pretrained: bool = True) -> Setup:
     train, val = read_train_and_val(settings)
     if val is not None:
         _require_both_kinds(val, settings.data.difficult)
-    needs = head_class(settings.model.head.name).needs
+    needs = head_class(settings.model.head.name).needs(settings.model.head)
     sources = LabelSources.of(train, settings.labels, needs=needs, seed=settings.run.seed)
     inputs = sources.inputs()
     make = create_model if pretrained else build_without_weights

@@ -105,5 +105,5 @@ def _build(settings: ModelSettings, labels: LabelInputs, weights: str, image_siz
         image_size=image_size,
     )
     make: Any = head_class(settings.head.name)
-    head: Head = make(settings.head, channels=backbone.channels, labels=make.require(labels))
+    head: Head = make(settings.head, channels=backbone.channels, labels=make.require(settings.head, labels))
     return MultiLabelClassifier(backbone, head)

@@ -56,6 +56,23 @@ def test_the_logits_are_those_of_the_formula(temperatures: list[float | str]) ->
     np.testing.assert_allclose(csra(maps()).logits.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperatures", [[0.3], ["max"], [1.0, 2.0, "max"]])
+def test_attention_is_the_mean_of_the_softmaxes_of_the_attention_heads(temperatures: list[float | str]) -> None:
+    csra, x = head(temperatures=temperatures), maps()[-1].flatten(2).double().numpy()
+    expected = np.zeros((len(x), len(LABELS), x.shape[2]))
+    for weights, temperature in zip(csra.scores, temperatures, strict=True):
+        m = weights.weight.detach().double().numpy()[:, :, 0, 0]
+        for b, i in np.ndindex(*expected.shape[:2]):
+            scores = (m[i] @ x[b]).tolist()
+            for n, score in enumerate(scores):
+                share = float(score == max(scores))
+                if temperature != "max":
+                    share = math.exp(temperature * score) / sum(math.exp(temperature * each) for each in scores)
+                expected[b, i, n] += share / len(temperatures)
+    (attention,) = csra.attention(maps())
+    np.testing.assert_allclose(attention.detach().flatten(2).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
 @given(seed=st.integers(0, 50), scale=st.floats(0.1, 30))
 @settings(max_examples=20, deadline=None)
 def test_a_large_temperature_is_the_maximum(seed: int, scale: float) -> None:

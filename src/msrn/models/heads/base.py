@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class LabelInputs:
     Args:
         names: L label names.
         embeddings: ``(L, E)``, one vector per label name.
-        graph: ``(L, L)`` adjacency; an entry above zero is an edge.
+        graph: ``(L, L)`` normalised adjacency; an entry above zero is an edge.
 
     Raises:
         ShapeError: embeddings or graph are for another number of labels.
@@ -75,17 +75,27 @@ class Head(nn.Module):
     """Base of all heads.
 
     A head is constructed as ``Head(options, channels=..., labels=...)``: its own frozen ``Options``, the channels of
-    the feature maps it will be given (shallow to deep), and the label inputs, of which at least those in ``needs`` are
+    the feature maps it will be given (shallow to deep), and the label inputs, of which at least those that it needs are
     set. Label inputs that a head keeps are registered with ``persistent=False``: the bundle stores them once, under
     names of its own.
     """
 
-    needs: ClassVar[frozenset[LabelInput]] = frozenset()
-    """The label inputs this head reads beside the names."""
+    @classmethod
+    def needs(cls, options: Any) -> frozenset[LabelInput]:
+        """The label inputs beside the names that a head with these options reads. The default reads none."""
+        return frozenset()
 
     def forward(self, feature_maps: Sequence[Tensor]) -> HeadOutput:
         """Feature maps ``(B, C_t, H_t, W_t)``, shallow to deep, to logits ``(B, L)``."""
         raise NotImplementedError
+
+    def attention(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """Where the head looks for each label: ``(B, L, H_t, W_t)`` for each map it attends to, shallow to deep.
+
+        Shares of the positions: at least 0, and their sum is 1 for every image, label and map. The maps are those of
+        the forward pass in evaluation. None for a head without attention.
+        """
+        return None
 
     def precompute(self) -> None:
         """Turn whatever does not depend on images into constants, for inference. The default has nothing to do."""
@@ -98,13 +108,13 @@ class Head(nn.Module):
         return None
 
     @classmethod
-    def require(cls, labels: LabelInputs) -> LabelInputs:
+    def require(cls, options: Any, labels: LabelInputs) -> LabelInputs:
         """The label inputs, checked.
 
         Raises:
-            ConfigError: one that this head needs is missing.
+            ConfigError: one that a head with these options needs is missing.
         """
-        missing = [name for name in sorted(cls.needs) if getattr(labels, name) is None]
+        missing = [name for name in sorted(cls.needs(options)) if getattr(labels, name) is None]
         if missing:
             raise ConfigError(
                 f"the head {cls.__name__} needs label {' and '.join(missing)}, got none",

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from msrn import registry
 from msrn.models.heads.base import Head, HeadOutput, LabelInputs, at_least_float32
@@ -57,6 +58,19 @@ class CSRA(Head):
             ]
             return HeadOutput(torch.stack(logits).sum(dim=0), {})
 
+    def attention(self, feature_maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The softmax of the residual attention, mean over the attention heads, for the last of the maps.
+
+        The mean score, which every position enters alike, has no part in it.
+        """
+        deepest, without_autocast = at_least_float32(feature_maps[-1])
+        with without_autocast:
+            maps = [
+                _shares(score(deepest).flatten(2), temperature)
+                for score, temperature in zip(self.scores, self.temperatures, strict=True)
+            ]
+            return (torch.stack(maps).mean(dim=0).view(*maps[0].shape[:2], *deepest.shape[2:]),)
+
     def _pooled(self, scores: Tensor, temperature: float | Literal["max"]) -> Tensor:
         """``(B, L, N)`` to ``(B, L)``."""
         if temperature == "max":
@@ -64,3 +78,10 @@ class CSRA(Head):
         else:
             attended = ((temperature * scores).softmax(dim=2) * scores).sum(dim=2)
         return scores.mean(dim=2) + self.residual * attended
+
+
+def _shares(scores: Tensor, temperature: float | Literal["max"]) -> Tensor:
+    """Weights of the positions ``(B, L, N)``; as a maximum, all of the weight is on one."""
+    if temperature == "max":
+        return F.one_hot(scores.argmax(dim=2), scores.shape[2]).to(scores.dtype)
+    return (temperature * scores).softmax(dim=2)

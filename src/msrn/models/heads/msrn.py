@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -72,7 +72,6 @@ class MSRN(Head):
         LabelError, WeightsError: the released checkpoint's order or weights do not fit.
     """
 
-    needs: ClassVar[frozenset[LabelInput]] = frozenset({"embeddings", "graph"})
     semantics: LabelSemantics | PrecomputedSemantics
 
     def __init__(self, options: Options, *, channels: Sequence[int], labels: LabelInputs) -> None:
@@ -102,6 +101,11 @@ class MSRN(Head):
             for each, wanted in zip(channels, options.extra_convs, strict=True)
         )
         self.projections = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
+
+    @classmethod
+    def needs(cls, options: Options) -> frozenset[LabelInput]:
+        """Both."""
+        return frozenset({"embeddings", "graph"})
 
     def forward(self, feature_maps: Sequence[Tensor]) -> HeadOutput:
         """Feature maps ``(B, C_t, H_t, W_t)`` to logits ``(B, L)`` and the weighted group loss."""
