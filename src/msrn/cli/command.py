@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Command"]
+__all__ = ["Command", "speaks"]
+
+
+def speaks() -> bool:
+    """Whether this process prints: of the processes of a run, the first alone does."""
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0) == 0
 
 
 def _no_arguments(_parser: ArgumentParser) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 
 from msrn.cli.arguments import print_config, resolve
-from msrn.cli.command import Command
+from msrn.cli.command import Command, speaks
 from msrn.errors import ConfigError
 
 __all__ = ["COMMAND"]
@@ -37,7 +36,7 @@ def run(args: Namespace) -> int:
     evaluation, path = evaluate(
         args.bundle, settings, split=args.split or "val", out=args.out, tuned=args.tuned, force=args.force
     )
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         print(evaluation_text(evaluation))
         print(f"\nall figures: {path}")
     return 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 
 from msrn import __version__, registry
 from msrn.cli.arguments import parse
-from msrn.cli.command import Command
+from msrn.cli.command import Command, speaks
 from msrn.errors import ConfigError, MsrnError, Problem, did_you_mean, reason, write_hint
 
 __all__ = ["main"]
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_overview(), end="", file=sys.stderr)
         return USER_MISTAKE
     debug = "--debug" in arguments
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.DEBUG if debug else logging.INFO if speaks() else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk shows itself here, not when the process ends
         return code
     except MsrnError as error:
+        _let_the_first_speak()
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
@@ -62,9 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {Problem(reason(error), str(error.filename or arguments[0]), hint)}", file=sys.stderr)
         return USER_MISTAKE
     except Exception:
+        _let_the_first_speak()
         traceback.print_exc()
         print("error: this is a fault of msrn; please report it with the lines above", file=sys.stderr)
         return INTERNAL_ERROR
+
+
+def _let_the_first_speak() -> None:
+    """Of several processes with the same error the first says it; it has ended the others before they speak."""
+    if not speaks():
+        time.sleep(1)
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
@@ -10,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from msrn.cli.arguments import print_config, resolve
-from msrn.cli.command import Command
+from msrn.cli.command import Command, speaks
 from msrn.config import Settings
 from msrn.errors import TrainingError, reason, write_hint
 
@@ -33,7 +32,8 @@ def run(args: Namespace) -> int:
     try:
         result = train(settings, resume=bool(args.resume))
     except Interrupted as stop:
-        print(f"stopped and saved; continue with: {_resume(stop.folder)}", file=sys.stderr)
+        if speaks():
+            print(f"stopped and saved; continue with: {_resume(stop.folder)}", file=sys.stderr)
         return 130
     except OSError as error:  # a full disk; what was saved before is intact
         folder = Path(settings.run.folder)
@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
         if not hint or not holds_state(folder):
             raise
         raise TrainingError(reason(error), str(error.filename or folder), hint) from error
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         if result.val_map is None:
             print(f"no validation split: the weights of epoch {result.best_epoch}, the last, are kept")
         else:

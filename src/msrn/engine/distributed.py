@@ -5,19 +5,25 @@ from __future__ import annotations
 import functools
 import os
 import resource
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from msrn.config import Settings
+from msrn.engine.processes import end_with_first, start_others
 from msrn.errors import ConfigError
 from msrn.models.classifier import MultiLabelClassifier
 
 __all__ = ["make_fabric", "peak_memory", "share_norms"]
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the others, which may be filling a cache; one that has ended is noticed otherwise."""
 
 
 def make_fabric(settings: Settings) -> Fabric:
@@ -40,13 +46,18 @@ def make_fabric(settings: Settings) -> Fabric:
             f"({settings.optim.accumulate} x {processes})",
             where="data.batch_size",
         )
+    together = DDPStrategy(timeout=PATIENCE) if processes > 1 else None
     fabric = Fabric(
         accelerator=settings.run.device,
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy=together or "auto",
         precision=settings.run.precision,
     )
+    environment = together and together.cluster_environment
+    if environment and not environment.creates_processes_externally:
+        start_others(processes, port=environment.main_port)
+    end_with_first()
     fabric.launch()
     return fabric
 

@@ -24,6 +24,7 @@ from msrn.data.manifest import DIFFICULT, Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
+from msrn.engine.processes import one_fate
 from msrn.engine.setup import read_named_split, split_targets
 from msrn.errors import DataError, TrainingError
 from msrn.files import atomic_paths, refuse_to_overwrite, write_json
@@ -107,6 +108,7 @@ def _score(
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 
+@one_fate()
 def evaluate(
     folder: str | Path,
     settings: Settings,

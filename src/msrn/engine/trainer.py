@@ -30,6 +30,7 @@ from msrn.engine.evaluation import Evaluation
 from msrn.engine.feature_cache import training_images
 from msrn.engine.interrupt import Interrupted, stop_requests
 from msrn.engine.learner import Learner, NonFiniteLoss
+from msrn.engine.processes import one_fate
 from msrn.engine.rehearsal import untrainable
 from msrn.engine.run_folder import RunFolder
 from msrn.engine.setup import SHOWN, build_loss, build_setup, split_targets
@@ -64,6 +65,7 @@ class TrainingResult:
         return asdict(self) | {"folder": str(self.folder), "bundle": str(self.bundle)}
 
 
+@one_fate()
 def train(settings: Settings, *, resume: bool = False) -> TrainingResult:
     """Train, evaluate after every epoch, keep the best by validation mAP as the bundle.
 
