@@ -38,7 +38,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra offline --extra data --extra export --extra sentences --group dev pyproject.toml -o requirements.lock
+	  --no-annotate --no-header --extra offline --extra data --extra export --extra sentences --extra xlsx --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist

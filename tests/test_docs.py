@@ -122,7 +122,7 @@ def test_every_option_and_setting_in_the_text_exists(path: Path) -> None:
         named = re.findall(r"(?<!\S)--[\w.]+", span) if not re.match(r"(python|torchrun|pip) ", span) else []
         assert set(named) <= flags(), span
         if re.fullmatch(rf"({'|'.join(SECTIONS)})(\.\w+)+", span) and not re.search(
-            r"\.(csv|tsv|txt|jsonl?|npz|py|safetensors)$", span
+            r"\.(csv|tsv|txt|jsonl?|ya?ml|npz|py|safetensors)$", span
         ):
             assert span in settings_names() | PARTS.keys(), span
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from msrn.errors import (
-    MAX_SHOWN,
+    MAX_ALIKE,
     ConfigError,
     DataError,
     Problem,
@@ -46,13 +46,14 @@ def test_a_single_problem_is_raised_as_itself() -> None:
 
 @pytest.mark.parametrize("more", [0, 1, 2345])
 def test_many_problems_are_cut_and_the_rest_is_counted(more: int) -> None:
-    problems = [Problem(f"row {row}") for row in range(MAX_SHOWN + more)]
-    error = DataError.of(problems, "the table is broken")
+    problems = [Problem(f"row {row}") for row in range(MAX_ALIKE + more)]
+    error = DataError.of([*problems, Problem("label 'a' is not a label")], "the table is broken")
     lines = str(error).splitlines()
-    assert lines[0] == f"the table is broken: {MAX_SHOWN + more:,} problems"
-    assert lines[MAX_SHOWN] == f"- row {MAX_SHOWN - 1}"
-    assert lines[MAX_SHOWN + 1 :] == ([f"- and {more:,} more of the same kind"] if more else [])
-    assert len(error.problems) == MAX_SHOWN + more
+    assert lines[0] == f"the table is broken: {MAX_ALIKE + more + 1:,} problems"
+    assert lines[MAX_ALIKE] == f"- row {MAX_ALIKE - 1}"
+    rest = [f"- and {more:,} more like this"] if more else []
+    assert lines[MAX_ALIKE + 1 :] == [*rest, "- label 'a' is not a label"]
+    assert len(error.problems) == MAX_ALIKE + more + 1
 
 
 def test_errors_survive_pickling_and_copying() -> None:

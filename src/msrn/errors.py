@@ -37,7 +37,8 @@ __all__ = [
     "write_hint",
 ]
 
-MAX_SHOWN = 50
+MAX_KINDS, MAX_ALIKE = 30, 10
+"""Kinds of problems that a message lists, and problems of each kind: those that differ only in names and numbers."""
 _MIN_SIMILARITY = 60  # per cent, of rapidfuzz's ratio: twice the common letters in order, of all letters
 
 
@@ -77,14 +78,25 @@ class MsrnError(Exception):
         head = str(Problem(self.message, self.where, self.hint))
         if len(self.problems) == 1:
             return head
-        shown = [str(problem).replace("\n", "\n  ") for problem in self.problems[:MAX_SHOWN]]
-        body = "\n".join(f"- {text}" for text in shown)
-        more = len(self.problems) - len(shown)
-        tail = f"\n- and {more:,} more of the same kind" if more else ""
-        return f"{head}: {len(self.problems):,} problems\n{body}{tail}"
+        kinds: dict[tuple[str, str], list[Problem]] = {}
+        for problem in self.problems:
+            kinds.setdefault((_kind(problem.message), _kind(problem.hint)), []).append(problem)
+        lines = []
+        for alike in list(kinds.values())[:MAX_KINDS]:
+            lines += [f"- {problem}".replace("\n", "\n  ") for problem in alike[:MAX_ALIKE]]
+            lines += [f"- and {len(alike) - MAX_ALIKE:,} more like this"] if len(alike) > MAX_ALIKE else []
+        if more := sum(map(len, list(kinds.values())[MAX_KINDS:])):
+            lines.append(f"- and {more:,} more of other kinds")
+        body = "\n".join(lines)
+        return f"{head}: {len(self.problems):,} problems\n{body}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.where, self.hint, self.problems)
+
+
+def _kind(text: str) -> str:
+    """A message without what it names and counts."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\{.*\}|\d+", "", text)
 
 
 def _rebuild(kind: type[MsrnError], message: str, where: str, hint: str, problems: tuple[Problem, ...]) -> MsrnError:

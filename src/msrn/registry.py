@@ -48,6 +48,8 @@ READERS = {
     "textfiles": "msrn.data.readers.textfiles:read",
     "parquet": "msrn.data.readers.parquet:read",
     "webdataset": "msrn.data.readers.webdataset:read",
+    "labelme": "msrn.data.readers.labelme:read",
+    "yolo": "msrn.data.readers.yolo:read",
     "voc": "msrn.data.readers.voc:read",
     "coco": "msrn.data.readers.coco:read",
     "nuswide": "msrn.data.readers.nuswide:read",

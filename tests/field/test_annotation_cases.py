@@ -247,8 +247,10 @@ def test_exports_of_annotation_programs_are_tables(images: Images, name: str) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"version": "5", "flags": {}, "shapes": [], "imagePath": "p0.jpg"}', "labelme.*labelme2coco"),
-        ('{"_via_settings": {}, "_via_img_metadata": {}}', "VIA.*export annotations as COCO"),
+        ('{"version": "5", "flags": {}, "shapes": [], "imagePath": "p0.jpg"}', "labelme.*--data.reader labelme"),
+        ('{"samples": []}', "samples of FiftyOne.*FiftyOneImageClassificationDataset"),
+        ('{"tags": [], "objects": []}', "Supervisely.*COCO"),
+        ('[{"task_id": "1", "params": {}}]', "Scale AI.*columns image and labels"),
         ('[{"data_row": {}, "projects": {}}]', "Labelbox.*COCO"),
         ('{"images": [], "categories": [], "annotations": []}', "COCO file.*--data.reader coco"),
     ],

@@ -50,7 +50,7 @@ def test_chunks_beside_the_pixels_do_not_refuse_a_png(tmp_path: Path, added: byt
     path = tmp_path / "a.png"
     path.write_bytes(with_chunk(encoded("PNG"), added))
     assert np.array_equal(np.asarray(open_image(path)), PIXELS)
-    assert image_header(path) == ("PNG", (32, 24))
+    assert image_header(path) == ("PNG", (32, 24), 1)
     assert probe(str(path)).problem == ""
 
 

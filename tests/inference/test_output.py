@@ -7,10 +7,12 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from msrn.data.readers.table import read_table
 from msrn.inference.output import write_predictions
 from msrn.inference.predictor import Prediction
 from msrn.labels.space import LabelSpace
@@ -61,6 +63,19 @@ def test_a_table_tells_labels_over_threshold_or_the_best_of_them() -> None:
         "dim.jpg  -",
     ]
     assert written("table", 2).splitlines()[0] == "a, b.jpg  sun 0.75, star 0.25 (below threshold)"
+
+
+def test_names_that_hold_a_bar_are_lists_in_csv_which_a_table_reads_back(tmp_path: Path) -> None:
+    out = io.StringIO()
+    labels = LabelSpace(["a|b", "sea"])
+    rows = [Prediction("x.jpg", ("a|b", "sea"), (("a|b", 0.9), ("sea", 0.8))), Prediction("y.jpg", error="gone")]
+    write_predictions(rows, out, style="csv", labels=labels)
+    cells = [row["labels"] for row in csv.DictReader(io.StringIO(out.getvalue()))]
+    assert (json.loads(cells[0]), cells[1]) == (["a|b", "sea"], "")
+    (tmp_path / "tags.csv").write_text(out.getvalue())
+    for name in ("x.jpg", "y.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    assert read_table(tmp_path / "tags.csv").records[0].positives == ("a|b", "sea")
 
 
 @pytest.mark.parametrize("style", ["table", "json", "csv"])

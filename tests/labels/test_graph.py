@@ -157,6 +157,15 @@ def test_isolated_labels_are_warned_of_by_name(caplog: pytest.LogCaptureFixture)
     assert "bird, shoe" in caplog.text
 
 
+def test_many_isolated_labels_are_counted_and_not_all_named(caplog: pytest.LogCaptureFixture) -> None:
+    names = LabelSpace(f"label number {number}" for number in range(2000))
+    with caplog.at_level(logging.WARNING):
+        label_graph(np.zeros((2000, 2000)), np.full(2000, 9), labels=names)
+    assert "label number 0, label number 1" in caplog.text
+    assert "and 1,980 more" in caplog.text
+    assert len(caplog.text) < 1000
+
+
 def test_a_graph_without_isolated_labels_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
     label_graph(COUNTS, TOTALS, labels=NAMES)
     assert not caplog.records

@@ -184,6 +184,8 @@ def _image_issues(check: Check) -> Iterator[Issue]:
             yield issue("suffix", f"{suffix} holds {probe.kind}", images=[image])
         size = f"{probe.width} x {probe.height} pixels"
         short, long = sorted((probe.width, probe.height))
+        if probe.frames > 1:
+            yield issue("frames", f"{probe.frames} frames", images=[image])
         if probe.blank:
             yield issue("blank", f"a single colour, {size}", images=[image])
         if short < SMALL_SIDE:

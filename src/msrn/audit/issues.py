@@ -57,6 +57,9 @@ CODES: dict[str, Code] = {
     ),
     "nothing-known": Code("warning", "images without a known label", "label them: they add nothing to training"),
     "near-duplicate": Code("note", "near duplicates in a split", "--split_groups keeps them together in a new split"),
+    "frames": Code(
+        "note", "images with several frames or pages: the first is read", "save the others as images of their own"
+    ),
     "large": Code("note", "very large images", "reduce them, or set data.cache: decoding is slow"),
     "label-typo": Code("note", "labels that differ by one or two letters", "merge them if one is a typing error"),
     "label-none": Code(

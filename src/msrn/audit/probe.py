@@ -36,6 +36,7 @@ class Probe:
     kind: str = ""
     """Pillow's name of the format, such as ``JPEG``."""
     blank: bool = False
+    frames: int = 1
     digest: bytes | None = None
     """SHA-256 of size and pixels."""
     fingerprint: Fingerprint | None = None
@@ -45,13 +46,13 @@ def probe(path: str, *, near: bool = True) -> Probe:
     """Read one image, also from a tar or parquet file; with ``near``, compute its fingerprint."""
     try:
         image = open_image(path)
-        kind = image_header(path)[0]
+        kind, _, frames = image_header(path)
     except DataError as error:
         return Probe(problem=error.problems[0].message, missing=_is_missing(path))
     ranges: Any = image.getextrema()
     blank = all(high - low <= BLANK for low, high in ranges)
     mark = fingerprint(image) if near else None
-    return Probe("", False, *image.size, kind, blank, pixel_digest(image), mark)
+    return Probe("", False, *image.size, kind, blank, frames, pixel_digest(image), mark)
 
 
 BLANK = 8

@@ -31,6 +31,8 @@ READER_OF_SUFFIX = {
     ".csv": "table",
     ".tsv": "table",
     ".xlsx": "table",
+    ".txt": "table",
+    ".lst": "table",
     ".tar": "webdataset",
     ".parquet": "parquet",
     ".arrow": "parquet",
@@ -54,8 +56,13 @@ def reader_of(source: str) -> str | None:
                 return "manifest" if '"msrn_manifest"' in file.read(100) else "table"
         except (OSError, UnicodeDecodeError):
             return "table"
-    look = None if suffix in READER_OF_SUFFIX else look_of_file(source)
-    return (look.reader or None) if look else READER_OF_SUFFIX.get(suffix)
+    if suffix in READER_OF_SUFFIX:
+        # The name of a split may end in anything; a list or export is a file.
+        return READER_OF_SUFFIX[suffix] if suffix not in {".txt", ".lst"} or Path(source).is_file() else None
+    look = look_of_file(source)
+    if look is None and suffix in {".json", ".manifest"} and Path(source).is_file():
+        return "table"
+    return (look.reader or None) if look else None
 
 
 def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
@@ -72,9 +79,10 @@ def read_source(args: Namespace, data: DataSettings, source: str) -> Manifest:
     if not chosen:
         name = reader_of(source)
         if name is None:
-            from msrn.data.looks import look_of_file
+            from msrn.data.looks import look_of_file, look_of_folder
 
-            look = look_of_file(source)
+            path = Path(source)
+            look = look_of_folder(path) if path.is_dir() else look_of_file(path)
             hint = f"it looks like {look.what}: {look.hint}" if look else "pass --data.reader NAME, or --preset"
             raise ConfigError("the suffix does not show which reader the data set needs", source, hint)
         tree = {**given, "name": name}

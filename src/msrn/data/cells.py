@@ -78,7 +78,8 @@ def parted(text: str, delimiter: str) -> list[str]:
     if delimiter == " ":
         return text.split()
     masked = _ENTITY.sub(r"&\1" + "\0", text) if delimiter == ";" else text
-    return [part.replace("\0", ";").strip() for part in masked.split(delimiter)]
+    parts = [part.strip() for part in masked.split(delimiter)]
+    return [part.replace("\0", ";") for part in parts] if masked is not text else parts
 
 
 def delimiter_of(cells: Iterable[Any]) -> tuple[str, str]:

@@ -73,7 +73,9 @@ def _way_out(bad: dict[str, list[Row]], columns: Sequence[str], rows: Sequence[R
         if isinstance(values[0], dict) and not any(_holds_list(value) for value in values):
             return f"{column!r} holds objects, not names: write a list of names in a column labels", column
         if any(_holds_list(value) for value in values) or _parted_names(values):
-            return f"{column!r} holds several names in a cell: pass --data.reader.label_column {_flag(column)}", column
+            hint = f"{column!r} holds several names in a cell: pass --data.reader.label_column {_flag(column)}"
+            lists = [other for other in cells if any(_holds_list(value) for value in cells[other])]
+            return hint + (f", or {_flag(','.join(lists))} for all" if len(lists) > 1 else ""), column
     numbers = [number_in(value) for values in cells.values() for value in values]
     known = [number for number in numbers if number is not None]
     if len(known) == len(numbers) and (max(known) <= 1 or len(bad) == len(columns)) and min(known) >= 0:

@@ -33,6 +33,7 @@ RARER_LABEL_COLUMNS = (
     *("labelname", "label_name", "label_names", "class_name", "class_names", "choice", "choices"),
     *("category", "categories", "target", "targets", "keywords"),
 )
+PLAIN_SPLITS = {"split", "split_name", "subset", "partition", "ml_use"}
 INDEX_COLUMNS = {"", "index", "idx", "id", "row", "no", "nr", "#", "level_0"}
 SPLIT_COLUMNS = {"split", "split_name", "set", "subset", "part", "partition", "phase", "usage", "ml_use", "dataset"}
 STATE_COLUMNS = ("confidence", "value", "present", "state", "positive", "verified", "answer")
@@ -141,7 +142,7 @@ def split_word(column: str, cell: Any) -> str | None:
 
 
 def select_part(
-    columns: Sequence[str], rows: Sequence[Row], part: str, path: str, where: str, ignored: Sequence[str]
+    columns: Sequence[str], rows: Sequence[Row], part: str, path: str, where: str, rules: CellRules
 ) -> tuple[list[str], list[Row], str]:
     """Rows of one part of a table with a column such as ``split`` or ``is_valid``, and the other columns.
 
@@ -150,7 +151,7 @@ def select_part(
         part: the part, as ``train.csv::val`` names it; empty: all rows, refused if they belong to several parts.
         path: the table, for messages.
         where: the place of the column names, for messages.
-        ignored: columns that are left out.
+        rules: columns that are labels, and columns that are left out.
 
     Returns:
         columns without the split-like one, rows, and a note on it.
@@ -159,14 +160,24 @@ def select_part(
         DataError: the table has no such column or part, or has several parts and none is asked for.
     """
     for column in columns:
-        if column.lower() not in SPLIT_COLUMNS | SPLIT_FLAGS.keys() or column in ignored:
+        if column.lower() not in SPLIT_COLUMNS | SPLIT_FLAGS.keys() or column in rules.ignored_columns:
             continue
         words = [split_word(column, row.cells.get(column)) for row in rows]
         cells = {str(row.cells.get(column)).strip() for row in rows}
         found = Counter(word for word in words if word)
         # A label may be called set or valid: a column of 1 and 0 counts only under a name that no label has.
-        if not found or (None in words and not part) or (column.lower() == "valid" and cells <= {"0", "1"}):
+        if not found or (column.lower() == "valid" and cells <= {"0", "1"}):
+            if (
+                column.lower() in PLAIN_SPLITS
+                and len(columns) > 1
+                and cells <= {"0", "1"}
+                and column not in rules.label_columns
+            ):
+                hint = f"pass --data.reader.ignored_columns {shlex.quote(column)}, or --data.reader.label_columns"
+                raise DataError(f"column {column!r} of 1 and 0 may be a split or a label", where, hint)
             continue
+        if blanks := words.count(None):
+            found["no split"] = blanks
         others = [name for name in columns if name != column]
         wanted = SPLIT_WORDS.get(part.lower(), part)
         counts = ", ".join(f"{name} {count:,}" for name, count in found.items())

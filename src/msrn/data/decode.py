@@ -94,8 +94,8 @@ def _repaired(content: bytes, where: str, max_pixels: int, min_side: int) -> Ima
     return None if entire is None else _decode(entire, where, max_pixels, min_side)
 
 
-def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
-    """Format by Pillow's name, and size upright, read from the header only.
+def image_header(path: str | Path) -> tuple[str, tuple[int, int], int]:
+    """Format by Pillow's name, size upright, and number of frames or pages, without decoding pixels.
 
     Raises:
         DataError: the header cannot be read.
@@ -119,14 +119,20 @@ def image_header(path: str | Path) -> tuple[str, tuple[int, int]]:
 ORIENTATION = 0x0112
 
 
-def _header(file: BinaryIO) -> tuple[str, tuple[int, int]]:
+def _header(file: BinaryIO) -> tuple[str, tuple[int, int], int]:
     with Image.open(file, formats=supported_formats()) as image:
         try:
             turned = image.getexif().get(ORIENTATION) in {5, 6, 7, 8}
         except Exception:  # as in open_image: EXIF that cannot be parsed turns nothing
             turned = False
         size = image.size[::-1] if turned else image.size
-        return ("JPEG" if image.format == "MPO" else str(image.format)), size
+        if image.format == "MPO":  # the further images of a camera's file are previews
+            return "JPEG", size, 1
+        try:
+            frames = int(getattr(image, "n_frames", 1))
+        except Exception:  # a damaged later frame
+            frames = 1
+        return str(image.format), size, frames
 
 
 def _start(source: str | Path | bytes | BinaryIO | Image.Image) -> bytes:

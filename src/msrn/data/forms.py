@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -189,14 +190,16 @@ class NameCells:
             return ()
         if items is None and isinstance(cell, dict):
             message = f"column {shown(column)}: expected a list of names, got {cell!r}"
-            problems.append(Problem(message[:300], row.where))
+            hint = "write a list of the names that are present, or a field of 1 and 0 for each label"
+            problems.append(Problem(message[:300], row.where, hint))
             return ()
         if items is None and number_in(cell) == MINUS_ONE:
             problems.append(
                 Problem(f"column {shown(column)}: expected names of labels, got -1", row.where, NOT_LABELLED)
             )
             return ()
-        items = parted(str(cell), self.delimiter) if items is None else items
+        if items is None:  # a cell may hold a name on each of its lines
+            items = [part for line in re.split(r"[\r\n]+", str(cell)) for part in parted(line, self.delimiter)]
         if self.numbers is not None:
             items = self.numbers.names_of(items, row.where, problems)
         if not all(isinstance(name, str) for name in items):

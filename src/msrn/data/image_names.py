@@ -2,8 +2,9 @@
 
 The exact name is always tried first. If images are missing, these rules are tried in turn, and a rule is used only if
 it finds one file for every missing image, and a different one for each: forward slashes for backslashes,
-percent-encoding undone, upper and lower case or Unicode forms apart, a missing or other suffix, and leading folders (or
-the server of a URL) left out. Nothing is fetched.
+percent-encoding undone, upper and lower case or Unicode forms apart, a missing or other suffix, numbers without their
+leading zeros, and leading folders (or the server of a URL) left out; last, the only file of the name in any subfolder.
+Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from msrn.data.archives.names import archive_and_member
-from msrn.data.image_files import IMAGE_SUFFIXES, is_image_name
+from msrn.data.image_files import IMAGE_SUFFIXES, is_hidden, is_image_name
 from msrn.data.image_paths import absent_images, missing_image
 from msrn.errors import Problem
 
@@ -27,6 +29,8 @@ __all__ = ["FoundImages", "is_url", "resolve_images"]
 
 MAX_SEPARATE = 3
 """Missing images that are reported one by one."""
+
+ELSEWHERE = "they are in"
 
 MAX_FOLDERS = 8
 """Leading folders that a rule leaves out at most."""
@@ -70,7 +74,27 @@ def resolve_images(root: Path, images: Sequence[tuple[str, str]]) -> FoundImages
             first = lost[0][0]
             note = f"{len(lost):,} images found by {rule} ({first!r} is {found[first]!r})"
             return FoundImages([found.get(name) or name for name in names], note, [])
-    return FoundImages(names, "", _problems(root, lost, folders, len(named)))
+    problems = _problems(root, lost, folders, len(named))
+    if len(lost) == len(named) and not any(problem.hint.startswith(ELSEWHERE) for problem in problems):
+        anywhere = _by_name(root)
+        found = _found(folders, lambda _, image: anywhere.get(_base(image)), [image for image, _ in lost], taken)
+        if found:
+            first = lost[0][0]
+            note = f"{len(lost):,} images found by their name in subfolders ({first!r} is {found[first]!r})"
+            return FoundImages([found.get(name) or name for name in names], note, [])
+    return FoundImages(names, "", problems)
+
+
+def _by_name(root: Path) -> dict[str, str]:
+    """Image files in the subfolders of a folder, by their name, where only one has it."""
+    found: dict[str, list[str]] = {}
+    for place, inner, files in os.walk(root):
+        inner[:] = sorted(name for name in inner if not is_hidden(name))
+        for name in files:
+            if is_image_name(name):
+                path = os.path.relpath(os.path.join(place, name), root).replace(os.sep, "/")
+                found.setdefault(name, []).append(path)
+    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
 
 
 def _found(
@@ -101,6 +125,7 @@ def _rules(*, all_lost: bool) -> list[tuple[str, Callable[[_Folders, str], str |
         ("their names in other upper and lower case", partial(_find, clean=_decoded, key=_lower)),
         ("adding the suffix", partial(_find, clean=_decoded, key=_lower, suffix="add")),
         ("another suffix", partial(_find, clean=_decoded, key=_lower, suffix="change")),
+        ("their numbers without leading zeros", partial(_find, clean=_whole_number, key=_number, suffix="add")),
     ]
     for count in range(MAX_FOLDERS + 1) if all_lost else ():
         folders = f"leaving out {count} leading folder{'s' * (count > 1)}" if count else "leaving out server or disk"
@@ -111,6 +136,7 @@ def _rules(*, all_lost: bool) -> list[tuple[str, Callable[[_Folders, str], str |
             )
     if all_lost:
         rules.append(("the last part of the path", partial(_find, clean=_base)))
+        rules.append(("leaving out folders and Label Studio's prefix of uploads", partial(_find, clean=_upload)))
     return rules
 
 
@@ -190,12 +216,25 @@ def _base(image: str) -> str:
     return _path_of(image).rsplit("/", 1)[-1]
 
 
+def _upload(image: str) -> str:
+    return re.sub(r"^[0-9a-f]{8}-", "", _base(image))
+
+
+def _whole_number(image: str) -> str:
+    """A number that a table program has written as 17.0 in place of 17."""
+    return re.sub(r"^(\d+)\.0$", r"\1", image)
+
+
+def _number(name: str) -> str:
+    return name.lstrip("0") or "0" if name.isascii() and name.isdecimal() else name
+
+
 def _normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
 def _lower(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", name).casefold().strip()
 
 
 def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, count: int) -> list[Problem]:
@@ -203,7 +242,9 @@ def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, co
     near = next(((image, file) for image, _ in lost[:100] if (file := _nearest(folders, image))), None)
     hint = f"{near[1]!r} is there: name it so" if near else ""
     if not hint and (folder := _other_root(root, [image for image, _ in lost])):
-        hint = f"they are in {folder}: pass --data.root {folder}"
+        hint = f"{ELSEWHERE} {folder}: pass --data.root {shlex.quote(str(folder))}"
+    if not hint and (packed := _archive(root)):
+        hint = f"{packed} is there: unpack it"
     if any(is_url(image) for image, _ in lost):
         hint = "URLs are not fetched: download the images into data.root, and name them by their path there"
     if len(lost) <= MAX_SEPARATE:
@@ -214,6 +255,15 @@ def _problems(root: Path, lost: Sequence[tuple[str, str]], folders: _Folders, co
     some = ", ".join(repr(image) for image, _ in lost[:2])
     message = f"{len(lost):,} of {count:,} images do not exist below {root}, such as {some}"
     return [Problem(message, f"{lost[0][1]}, and {len(lost) - 1:,} more", hint or "check data.root and the names")]
+
+
+def _archive(root: Path) -> str:
+    """A packed file in a folder that may hold its images; empty if there is none."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return ""
+    return next((name for name in names if name.lower().endswith((".zip", ".tar.gz", ".tgz", ".rar", ".7z"))), "")
 
 
 def _other_root(root: Path, images: Sequence[str]) -> Path | None:

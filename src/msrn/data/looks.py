@@ -8,14 +8,21 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-__all__ = ["Look", "look_of", "look_of_file"]
+from msrn.data.image_files import is_image_name
+
+__all__ = ["Look", "look_of", "look_of_file", "look_of_folder"]
 
 MAX_BYTES = 2**26
 """Size of a JSON file above which only its start is looked at."""
 
+MAX_NAMES = 2000
+"""Names of a folder that are looked at."""
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev"}
+READ = "pass --data.reader table"
 TABLE = "or write a table with the columns image and labels, as in sea|boat"
 
 
@@ -45,6 +52,7 @@ MAGIC: tuple[tuple[bytes, Look], ...] = (
     (rb"\A8BPS", Look("a Photoshop document", "save it as PNG or JPEG")),
     (rb"\A(II\*\0.{4}CR|IIRO|IIU\0|FUJIFILMCCD-RAW)", Look("a raw photograph", "export it as JPEG")),
     (rb"\APK\x03\x04", Look("a zip archive or an Excel workbook", "unpack it; or save the workbook as CSV UTF-8")),
+    (rb"\A\xd0\xcf\x11\xe0", Look("a workbook of old Excel (.xls)", "save it as .xlsx or CSV UTF-8")),
     (rb"\A\x1f\x8b", Look("a gzip archive", "unpack it")),
     (rb"\A(\x89HDF|CDF)", Look("an HDF5 or NetCDF file", "save its images as PNG")),
     (rb"\A\x93NUMPY", Look("a NumPy array", "save it as an image with Pillow")),
@@ -80,7 +88,7 @@ def look_of_file(path: str | Path) -> Look | None:
 
 def _xml_look(head: str) -> Look | None:
     if re.search(r"<annotations>", head) and re.search(r"<(image|meta|version)\b", head):
-        return Look("annotations of CVAT for images", "pass --data.reader table", "table")
+        return Look("annotations of CVAT for images", READ, "table")
     if re.search(r"<annotation\b", head):
         return Look("one annotation of Pascal VOC", "pass its folder, with --data.reader voc")
     return Look("an XML file", f"export it as COCO or CSV; {TABLE}")
@@ -107,36 +115,88 @@ def _object_look(tree: dict[str, Any], path: Path) -> Look | None:
     if {"images", "categories"} <= keys or {"images", "annotations"} <= keys:
         return Look("a COCO file", f"pass --data.reader coco --data.train {path}", "coco")
     if {"classes", "labels"} <= keys:
-        return Look("labels of FiftyOne", "pass --data.reader table", "table")
+        return Look("labels of FiftyOne", READ, "table")
     if {"shapes", "imagePath"} <= keys or {"flags", "shapes"} <= keys:
-        hint = f"it holds one image: convert the folder to COCO with labelme2coco, {TABLE}"
+        hint = f"it holds one image: pass its folder, {path.parent}, with --data.reader labelme"
         return Look("an annotation of labelme", hint)
-    if "_via_img_metadata" in keys or "_via_settings" in keys:
-        return Look("a project of VIA (VGG Image Annotator)", f"export annotations as COCO format in VIA, {TABLE}")
     values = [value for value in list(tree.values())[:3] if isinstance(value, dict)]
-    if values and all({"filename", "regions"} <= set(value) for value in values):
-        return Look("annotations of VIA (VGG Image Annotator)", f"export them as COCO format in VIA, {TABLE}")
+    if "_via_img_metadata" in keys or (values and all({"filename", "regions"} <= set(value) for value in values)):
+        return Look("annotations of VIA (VGG Image Annotator)", READ, "table")
+    if {"items", "categories"} <= keys:
+        return Look("annotations of Datumaro", READ, "table")
+    if "samples" in keys:
+        hint = "export it with fiftyone.types.FiftyOneImageClassificationDataset or COCODetectionDataset"
+        return Look("samples of FiftyOne", f"{hint}, {TABLE}")
+    if {"tags", "objects"} <= keys:
+        return Look("an annotation of Supervisely", f"export the project as COCO, {TABLE}")
     if "image_id" in keys and "caption" in keys:
         return Look("captions of COCO", "pass the instances file")
-    if "source-ref" in keys:
-        return _list_look(tree)
     if {"message", "error"} & keys and len(keys) < 6:
         return Look("an error message of a server", DOWNLOAD)
-    return None
+    return _list_look(tree)
 
 
 def _list_look(first: dict[str, Any]) -> Look | None:
     keys = set(first)
     if "source-ref" in keys:
-        return Look("a manifest of SageMaker Ground Truth", "pass --data.reader table", "table")
+        return Look("a manifest of SageMaker Ground Truth", READ, "table")
     if {"data", "annotations"} <= keys or {"data", "completions"} <= keys:
-        return Look("an export of Label Studio", "pass --data.reader table", "table")
+        return Look("an export of Label Studio", READ, "table")
     if "imageGcsUri" in keys:
-        return Look("an import file of Vertex AI", "pass --data.reader table", "table")
+        return Look("an import file of Vertex AI", READ, "table")
     if {"image", "annotations"} <= keys or {"imagefilename", "annotation"} <= keys:
-        return Look("annotations of CreateML", "pass --data.reader table", "table")
+        return Look("annotations of CreateML", READ, "table")
+    if "tags" in keys and keys & {"originalImageUri", "resizedImageUri"}:
+        return Look("images of Azure Custom Vision", READ, "table")
     if "data_row" in keys or "Labeled Data" in keys:
         return Look("an export of Labelbox", f"export it as COCO, {TABLE}")
+    if "task_id" in keys and {"params", "response"} & keys:
+        return Look("tasks of Scale AI", f"convert them: {TABLE.removeprefix('or ')}")
     if {"image_id", "category_id", "score"} <= keys:
         return Look("results in COCO's format", "pass the instances file")
+    return None
+
+
+def look_of_folder(folder: Path) -> Look | None:
+    """What the layout of a folder looks like, by the names of its first files; None if it looks like nothing known."""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))[:MAX_NAMES]
+    suffixes = {PurePath(name).suffix.lower() for name in names}
+    folders = [name for name in names if (folder / name).is_dir()]
+    if "JPEGImages" in folders:
+        return Look("a folder of Pascal VOC", f"pass the name of a split with --data.reader voc --data.root {folder}")
+    if {"ann", "img"} <= set(folders):
+        return Look("a data set of Supervisely", f"export the project as COCO, {TABLE}")
+    if {"images", "labels"} <= set(folders) or {"data.yaml", "classes.txt", "obj.names"} & set(names):
+        return Look("a data set of YOLO", f"pass --data.reader yolo with {folder} or a folder of images in it")
+    tables = [name for name in names if name.lower() in {"_classes.csv", "labels.csv", "_annotations.coco.json"}]
+    if tables:
+        return Look(f"a folder that holds {tables[0]}", f"pass that file: {folder / tables[0]}")
+    if {"metadata.csv", "metadata.jsonl"} & set(names):
+        return Look("an imagefolder of Hugging Face", "pass --data.reader folders")
+    images = any(is_image_name(name) for name in names)
+    for suffix, reader in ((".xml", "voc"), (".txt", "textfiles")):
+        if images and suffix in suffixes:
+            return Look(f"images with {suffix} files beside them", f"pass --data.reader {reader}")
+    if ".json" in suffixes:
+        first = next(name for name in names if name.lower().endswith(".json"))
+        look = look_of_file(folder / first)
+        if look and "labelme" in look.what:
+            return Look("a folder of labelme", "pass --data.reader labelme")
+        return look
+    if {".tar", ".parquet"} & suffixes:
+        return Look("a folder of shards", "pass a pattern of them, such as 'train-*.tar'")
+    if images:
+        return Look("a folder of images without labels", f"name a file that holds their labels, {TABLE}")
+    inner = [name for name in folders if any(is_image_name(each.name) for each in (folder / name).iterdir())]
+    if inner and not {name.lower() for name in folders} <= SPLITS:
+        return Look("a folder per label", "pass --data.reader folders")
+    if folders:
+        # Splits, of which each has a layout of its own, or folders in folders.
+        look = look_of_folder(folder / folders[0]) if {name.lower() for name in folders} <= SPLITS else None
+        if look is not None:
+            return Look(f"a folder of splits ({', '.join(folders[:3])}), each {look.what}", f"name them: {look.hint}")
+        some = " ".join(str(folder / name) for name in folders[:3])
+        return Look(
+            "a folder of folders", f"if they are splits of folders per label, pass {some} --data.reader folders"
+        )
     return None

@@ -60,7 +60,8 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
     """
     source, header = table.source, table.header or table.where
     if not table.columns:
-        raise DataError("expected an image column and labels, got one column", header, "add a labels column")
+        hint = "add a labels column; if its lines are in quotation marks as a whole, remove these"
+        raise DataError("expected an image column and labels, got one column", header, hint)
     problems: list[Problem] = []
     form = form_of(table, labels, header, problems)
     rows, one, states = form.rows, form.column, form.states
@@ -83,7 +84,7 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
     found = resolve_images(table.root, list(zip(images, places, strict=True)))
     problems += found.problems
     if not rows:
-        problems.append(Problem(f"{source} holds no images", table.where))
+        problems.append(Problem(f"{source} holds no images", table.where, "expected a row for each image"))
     elif space is None and not problems:
         problems.append(Problem(f"{source} names no label at all", table.where, f"{one!r} is blank everywhere"))
     if problems or space is None:

@@ -55,7 +55,8 @@ def join_names(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
     joined = []
     for row in rows:
         cells = [row.cells.get(column) for column in columns]
-        names = [str(cell).strip() for cell in cells if not is_blank(cell)]
+        stated = [cell for cell in cells if not is_blank(cell)]
+        names = [str(name).strip() for cell in stated for name in (cell if isinstance(cell, list) else [cell])]
         shown = list(dict.fromkeys(name for name in names if name != NO_LABEL))
-        joined.append(Row(row.where, {**row.cells, JOINED: shown if names else None}))
+        joined.append(Row(row.where, {**row.cells, JOINED: shown if stated else None}))
     return joined

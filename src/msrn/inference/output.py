@@ -28,7 +28,8 @@ def write_predictions(
         predictions: in the order of the rows.
         out: text stream.
         style: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
-            ``csv``: image, labels joined by ``|``, one probability column per label, error; ``table``: for people.
+            ``csv``: image, labels joined by ``|`` (a JSON list if a name holds ``|``), one probability column per
+            label, error; ``table``: for people.
         labels: columns of ``csv``.
         top: the best labels, this many, in ``json`` and ``table``; None: all, or in ``table`` those over threshold.
 
@@ -68,7 +69,10 @@ def _json_line(prediction: Prediction, top: int | None) -> str:
 def _csv_row(prediction: Prediction, labels: LabelSpace) -> list[str]:
     values = dict(prediction.ranked)
     cells = [f"{values[name]:.6f}" if name in values else "" for name in labels.names]
-    return [_as_text(prediction.source), "|".join(prediction.labels), *cells, prediction.error or ""]
+    # The reader of tables takes lists, too; between bars, a name with a bar would be two names.
+    bars = any("|" in name for name in labels.names) and prediction.error is None
+    names = json.dumps(list(prediction.labels), ensure_ascii=False) if bars else "|".join(prediction.labels)
+    return [_as_text(prediction.source), names, *cells, prediction.error or ""]
 
 
 def _table_line(prediction: Prediction, top: int | None) -> str:

@@ -35,6 +35,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+MAX_NAMED = 20
+"""Labels that a message names at most."""
+
 _COLUMN_SUM_FLOOR = 1e-6  # published: keeps columns without edges at 0 instead of 0/0
 
 
@@ -232,7 +235,7 @@ def graph_of(
             len(alone),
             len(labels),
             threshold,
-            ", ".join(alone),
+            ", ".join(alone[:MAX_NAMED]) + (f" and {len(alone) - MAX_NAMED:,} more" if len(alone) > MAX_NAMED else ""),
         )
     return graph
 

@@ -21,9 +21,9 @@ from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
 from msrn.data.looks import look_of_file
 from msrn.data.manifest import Manifest, Record
-from msrn.data.readers.coco_variants import Ids, join_images, number_of, unverified, without_root
+from msrn.data.readers.coco_variants import Ids, join_images, number_of, objects_of, unverified, without_root
 from msrn.errors import DataError, Problem, did_you_mean, reason
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, same_names
 
 __all__ = ["Options", "read"]
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 KEPT = frozenset(
     {"images", "annotations", "categories", "id", "file_name", "coco_url", "name", "supercategory", "image_id"}
-    | {"category_id", "iscrowd", "not_exhaustive_category_ids", "neg_category_ids"}
+    | {"category_id", "iscrowd", "not_exhaustive_category_ids", "neg_category_ids", "segments_info"}
 )
 """Keys that are used. Outlines, nine tenths of a file, are dropped while it is parsed."""
 
@@ -76,6 +76,8 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     problems: list[Problem] = []
     notes: list[str] = []
     categories = _by_id(tree, "categories", "name", where, problems)
+    if labels is not None and (same := same_names(categories.values(), labels)):
+        categories = {number: same.get(name, name) for number, name in categories.items()}
     files = _by_id(tree, "images", "file_name", where, problems)
     shown, crowd_only = _shown(tree, files, categories, options.crowd == "count", where, problems, notes)
     notes += without_root(tree, categories, labels)
@@ -199,7 +201,7 @@ def _shown(
     objects: dict[Any, set[str]] = {}
     crowds: dict[Any, set[str]] = {}
     ids = {"image": Ids(files), "category": Ids(categories)}
-    for place, entry in enumerate(tree["annotations"]):
+    for place, entry in objects_of(tree["annotations"]):
         at = f"{where}, annotations[{place}]"
         image, category = (entry.get("image_id"), entry.get("category_id")) if isinstance(entry, dict) else (None, None)
         if number_of(image) is None or number_of(category) is None:
@@ -255,6 +257,9 @@ def _image_folder(base: Path, path: Path, images: str, names: list[str], problem
     usual = [*(f"{above}{name}" for above in ("", "images/") for name in (split, bare)), "images", "data", "."]
     places = list(dict.fromkeys(above / name for above in (base, path.parent) for name in usual))
     folder = folder_of_images(places, names)
+    if folder is None and names:  # no image has its exact name in any of them
+        some = [(name, "") for name in names[:100]]
+        folder = next((place for place in places if place.is_dir() and not resolve_images(place, some).problems), None)
     if folder is None and names:
         hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in places)}"
         problems.append(Problem(f"expected images such as {names[0]!r}, found none", str(base), hint))

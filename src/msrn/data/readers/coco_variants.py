@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msrn.labels.space import LabelSpace
 
-__all__ = ["Ids", "join_images", "number_of", "unverified", "without_root"]
+__all__ = ["Ids", "join_images", "number_of", "objects_of", "unverified", "without_root"]
 
 
 def number_of(value: Any) -> int | str | None:
@@ -18,6 +18,17 @@ def number_of(value: Any) -> int | str | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int | str) else None
+
+
+def objects_of(annotations: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """The place and the object of each annotation; of a panoptic file, of each of its segments."""
+    for place, entry in enumerate(annotations):
+        segments = entry.get("segments_info") if isinstance(entry, dict) else None
+        if isinstance(segments, list) and "category_id" not in entry:
+            for each in segments:
+                yield place, {**each, "image_id": entry.get("image_id")} if isinstance(each, dict) else each
+        else:
+            yield place, entry
 
 
 class Ids:
@@ -59,7 +70,7 @@ def without_root(tree: Mapping[str, Any], categories: dict[Any, str], labels: La
     if len(categories) < 2:
         return []
     ids = Ids(categories)
-    used = {ids.find(entry.get("category_id")) for entry in tree["annotations"] if isinstance(entry, dict)}
+    used = {ids.find(each.get("category_id")) for _, each in objects_of(tree["annotations"]) if isinstance(each, dict)}
     above = {
         number_of(entry.get("id")): entry.get("supercategory")
         for entry in tree["categories"]

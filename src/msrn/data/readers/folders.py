@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msrn import registry
+from msrn.data.columns import SPLIT_WORDS
 from msrn.data.image_files import is_image_name, passed_over, visible_entries
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import split_folder
 from msrn.data.readers.table import read_table
 from msrn.errors import DataError, Problem, did_you_mean, reason
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, same_names
 
 __all__ = ["Options", "read"]
 
@@ -62,7 +63,7 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
                 others[_suffix(entry.name)] += 1
             continue
         names.append(entry.name)
-        if labels is not None and entry.name not in labels:
+        if labels is not None and entry.name not in labels and entry.name not in same_names([entry.name], labels):
             hint = did_you_mean(entry.name, labels.names) or f"the label set has {len(labels)} names"
             problems.append(Problem(f"label {entry.name!r} is not in the label set", entry.path, hint))
         found = _images_of(Path(entry.path), others, problems)
@@ -70,7 +71,16 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
             problems.append(Problem("the folder of the label holds no images", entry.path, "remove it"))
         for name, status in found:
             images[name].append((f"{entry.name}/{name}", status))
+    if names and not images and {name.lower() for name in names} <= set(SPLIT_WORDS):
+        listed = " ".join(str(folder / name) for name in names)
+        hint = f"name the splits: msrn data check {listed}; or --data.train {names[0]} --data.root {folder}"
+        raise DataError("expected a folder per label, found a folder per split", str(folder), hint)
     records, shared = _records(folder, images)
+    same = same_names(names, labels)
+    if same:
+        renamed = ((record.image, tuple(same.get(name, name) for name in record.positives)) for record in records)
+        records = tuple(Record(image, tuple(dict.fromkeys(positives))) for image, positives in renamed)
+        names = list(dict.fromkeys(same.get(name, name) for name in names))
     if not records and not problems:
         problems.append(Problem("expected a folder of images per label, found none", str(folder)))
     if problems:

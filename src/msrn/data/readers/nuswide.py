@@ -132,6 +132,9 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
         raise DataError.of(problems, f"NUS-WIDE split {split} is broken")
     records = tuple(Record(row.image, row.labels) for row in rows)
     name = Path(split).stem
+    if labels is None:
+        concepts = "labels are the 81 concepts of NUS-WIDE (--data.labels names others)"
+        reading = "; ".join(filter(None, [concepts, reading]))
     manifest = Manifest(records, space, name, folder, reading=reading)
     if reading:
         _log.info("%s: %s", split, reading)

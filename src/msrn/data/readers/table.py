@@ -142,8 +142,8 @@ def table_from_bytes(
     where = f"{path}, line 1"
     image = image_column(options.image_column or None, text.columns, text.rows, where)
     others = [column for column in text.columns if column != image]
-    others, rows, note = select_part(others, text.rows, part, str(path), where, options.ignored_columns)
     rules = CellRules(**options.model_dump(include=set(CellRules.__dataclass_fields__)))
+    others, rows, note = select_part(others, text.rows, part, str(path), where, rules)
     table = Table(
         rows,
         image_column=image,

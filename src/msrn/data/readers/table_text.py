@@ -6,7 +6,6 @@ decides what the columns hold.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import importlib
 import io
@@ -17,19 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msrn.data.columns import SPLIT_WORDS
+from msrn.data.columns import IMAGE_COLUMNS, RARER_IMAGE_COLUMNS, SPLIT_WORDS
 from msrn.data.image_files import is_image_name
 from msrn.data.image_paths import missing_images
-from msrn.data.looks import look_of
-from msrn.data.readers.exports import rows_of_export, rows_of_xml
+from msrn.data.readers.encoding import EXPECTED, decoded
+from msrn.data.readers.exports import Export, rows_of_export, rows_of_xml
+from msrn.data.readers.exports_via import CSV_COLUMNS, rows_of_via_csv
 from msrn.data.states import is_state
 from msrn.data.table import Row
-from msrn.errors import DataError, DependencyError, Problem, reason
+from msrn.errors import DataError, DependencyError, Problem
 
 __all__ = ["EXPECTED", "JSON_SUFFIXES", "TableText", "parse_table"]
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json", ".manifest")
-EXPECTED = "expected a CSV, TSV or JSONL file in UTF-8"
+MAX_TITLE = 10
+"""Lines above a header that are looked for."""
+
 MAX_LOOK, MAX_LINES = 100_000, 50
 """Characters and lines at the start of a text that decide its separator."""
 
@@ -61,37 +63,19 @@ def parse_table(content: bytes, path: Path, folder: Path, encoding: str = "", *,
     """
     if content.startswith(b"PK\x03\x04") or path.suffix.lower() == ".xlsx":
         return _workbook(content, path, folder)
-    text, note = _decoded(content, path, encoding)
+    text, note = decoded(content, path, encoding)
     notes = (note,) if note else ()
     if path.suffix.lower() in JSON_SUFFIXES:
         found = _json(path, text)
     elif path.suffix.lower() == ".xml":
-        rows, program = rows_of_xml(text, path)
-        found = TableText(["image", "labels"], rows, (f"an export of {program}",))
+        found = _of_export(rows_of_xml(text, path))
     else:
         found = _delimited(path, text, folder, numbered)
     return TableText(found.columns, found.rows, notes + found.notes)
 
 
-def _decoded(content: bytes, path: Path, encoding: str) -> tuple[str, str]:
-    """The text of a file with line ends as ``\\n``, and a note on its encoding."""
-    note = f"encoding {encoding}" if encoding else ""
-    if not encoding and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding, note = "utf-16", "encoding UTF-16"
-    try:
-        return io.TextIOWrapper(io.BytesIO(content), encoding=encoding or "utf-8-sig").read(), note
-    except LookupError:
-        raise DataError(f"there is no encoding {encoding!r}", "data.reader.encoding", "utf-8, utf-16, cp1252") from None
-    except (UnicodeDecodeError, UnicodeError) as error:
-        if look := look_of(content, path):
-            hint = look.hint
-        elif b"\0" in content[:200]:
-            hint = f"{EXPECTED}; zero bytes occur: if it is UTF-16, pass --data.reader.encoding utf-16-le"
-        elif not encoding:
-            hint = f"{EXPECTED}; it is likely Windows-1252: pass --data.reader.encoding cp1252, or save it as UTF-8"
-        else:
-            hint = EXPECTED
-        raise DataError(f"cannot read the table: {reason(error)}", str(path), hint) from error
+def _of_export(found: Export) -> TableText:
+    return TableText(list(found.columns), found.rows, found.notes)
 
 
 def _json(path: Path, text: str) -> TableText:
@@ -105,7 +89,10 @@ def _json(path: Path, text: str) -> TableText:
                 raise DataError(f"expected a JSON array of objects: {error}", str(path)) from error
         else:
             if found := rows_of_export(tree, path):
-                return TableText(["image", "labels"], found[0], (f"an export of {found[1]}",))
+                return _of_export(found)
+            if isinstance(tree, dict) and len(tree) > 1 and all(isinstance(each, dict) for each in tree.values()):
+                hint = "write a list of objects, one per image: in pandas, to_json(orient='records')"
+                raise DataError("expected one object per image, got an object of objects", str(path), hint)
             if isinstance(tree, list):
                 lines = [(f"{path}, entry {number}", entry) for number, entry in enumerate(tree, start=1)]
                 return _objects(path, lines, [], ("a JSON array",))
@@ -120,7 +107,7 @@ def _json(path: Path, text: str) -> TableText:
         except (ValueError, RecursionError) as error:
             problems.append(Problem(f"expected one JSON object a line: {error}", where))
     if not problems and (found := rows_of_export([entry for _, entry in lines], path)):
-        return TableText(["image", "labels"], found[0], (f"an export of {found[1]}",))
+        return _of_export(found)
     return _objects(path, lines, problems, ())
 
 
@@ -128,7 +115,8 @@ def _objects(path: Path, lines: list[tuple[str, Any]], problems: list[Problem], 
     rows, columns = [], dict[str, None]()
     for where, cells in lines:
         if not isinstance(cells, dict):
-            problems.append(Problem(f"expected a JSON object, got {type(cells).__name__}", where))
+            hint = 'write objects such as {"image": "a.jpg", "labels": ["sea"]}'
+            problems.append(Problem(f"expected a JSON object, got {type(cells).__name__}", where, hint))
             continue
         columns |= dict.fromkeys(cells)
         rows.append(Row(where, cells))
@@ -183,6 +171,7 @@ def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: 
     if not lines:
         raise DataError("the table holds no images", str(path), "expected an image column and labels")
     header, first = lines[0][1], lines[0][0]
+    _refuse_title(path, lines)
     if _names_image(header) or not missing_images(folder, [(header[0], "")]):
         if (ragged := _ragged(path, lines)) is not None:
             return ragged
@@ -194,7 +183,7 @@ def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: 
     else:
         lines = lines[1:]
     # Commas at the end of each line make columns without a name and without cells.
-    width = len(header)
+    width, lines_header = len(header), list(header)
     while width > 1 and not header[width - 1] and not any(any(cells[width - 1 : width]) for _, cells in lines):
         width -= 1
     header = header[:width]
@@ -208,6 +197,11 @@ def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: 
     rows, problems = [], []
     for number, cells in lines:
         where = f"{path}, line {number}"
+        if cells == lines_header:
+            problems.append(
+                Problem("the header occurs again", where, "remove the line; were several files put together?")
+            )
+            continue
         kept = cells[:width] if not any(cells[width:]) else cells
         if len(kept) != width:
             hint = "quote cells that hold the separator"
@@ -216,7 +210,23 @@ def _table(path: Path, lines: list[tuple[int, list[str]]], folder: Path, notes: 
         rows.append(Row(where, dict(zip(header, kept, strict=True))))
     if problems:
         raise DataError.of(problems, f"the table {path.name} is broken")
+    if set(header) >= CSV_COLUMNS:
+        columns, rows, more = rows_of_via_csv(rows)
+        return TableText(list(columns), rows, (*notes, *more))
     return TableText(header, rows, tuple(notes))
+
+
+def _refuse_title(path: Path, lines: list[tuple[int, list[str]]]) -> None:
+    """Refuse lines above the header, such as a title or a comment: they would pass for column names."""
+    usual = {*IMAGE_COLUMNS, *RARER_IMAGE_COLUMNS}
+    names = [{cell.lower() for cell in cells} & usual for _, cells in lines[:MAX_TITLE]]
+    if len(lines) > 1 and not names[0] and not _names_image(lines[0][1]):
+        width = len(lines[1][1])
+        place = next((place for place, found in enumerate(names) if found and len(lines[place][1]) > 1), 0)
+        if len(lines[0][1]) == 1 < width or (place and (len(lines[0][1]) == 1 or "" in lines[0][1])):
+            header = lines[place or 1][0]
+            hint = f"remove the lines above line {header}, if that is the header"
+            raise DataError(f"expected column names, got {lines[0][1][0][:60]!r}", f"{path}, line {lines[0][0]}", hint)
 
 
 def _names_image(cells: Sequence[str]) -> bool:
@@ -280,13 +290,14 @@ def _workbook(content: bytes, path: Path, folder: Path) -> TableText:
         raise DependencyError("reading a workbook (.xlsx) needs the package openpyxl", str(path), hint) from error
     load: Callable[..., Any] = openpyxl.load_workbook
     try:
-        sheet = load(io.BytesIO(content), read_only=True, data_only=True).worksheets[0]
+        sheet, *others = load(io.BytesIO(content), read_only=True, data_only=True).worksheets
         lines = [(number, [_text(cell) for cell in cells]) for number, cells in enumerate(sheet.values, start=1)]
     except Exception as error:  # openpyxl raises nearly anything on damaged files
         hint = "save it as CSV UTF-8 in Excel"
         raise DataError(f"the workbook cannot be read: {error}", str(path), hint) from error
     filled = [(number, cells) for number, cells in lines if any(cells)]
-    return _table(path, filled, folder, [f"first sheet {sheet.title!r} of a workbook"])
+    more = f" ({len(others)} more not read)" if others else ""
+    return _table(path, filled, folder, [f"first sheet {sheet.title!r} of a workbook{more}"])
 
 
 def _text(cell: Any) -> str:

@@ -115,6 +115,7 @@ def _tags(path: Path, delimiter: str, problems: list[Problem]) -> list[str] | No
         problems.append(Problem(f"cannot read the tags: {reason(error)}", str(path), "expected a text file in UTF-8"))
         return None
     if any(_BOXES.fullmatch(line.strip()) for line in text.split("\n")):
-        problems.append(Problem("expected tags, got the numbers and boxes of the YOLO format", str(path)))
+        message = "expected tags, got the numbers and boxes of the YOLO format"
+        problems.append(Problem(message, str(path), "pass --data.reader yolo"))
         return None
     return split_tags(text, delimiter)

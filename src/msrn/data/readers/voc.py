@@ -20,7 +20,7 @@ from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
 from msrn.data.readers.voc_xml import flat_folder, images_without_annotation, read_objects
 from msrn.errors import DataError, Problem, did_you_mean, reason
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, same_names
 
 __all__ = ["Options", "read"]
 
@@ -69,6 +69,11 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     else:
         files = sorted((folder if flat else folder / "Annotations").glob("*.xml"))
         names, states, problems = _annotations(files, folder, None if flat else lists / f"{split}.txt", labels, notes)
+    if same := same_names(names, labels):
+        for _, *named in states.values():
+            for listed in named:
+                listed[:] = dict.fromkeys(same.get(name, name) for name in listed)
+        names = sorted({same.get(name, name) for name in names})
     images = [(f"{image}.jpg", where) for image, (where, _, _) in states.items()]
     outside = outside_images(folder / images_in, images)
     faulty = {problem.where for problem in outside}
@@ -210,8 +215,9 @@ def _label_problems(names: list[str], labels: LabelSpace | None, where: dict[str
     """Problems for classes that are not in the label set."""
     if labels is None:
         return []
+    same = same_names(names, labels)
     return [
         Problem(f"class {name!r} is not in the label set", where[name], did_you_mean(name, labels.names))
         for name in names
-        if name not in labels
+        if same.get(name, name) not in labels
     ]
