@@ -69,6 +69,7 @@ COMMANDS = {
     "evaluate": "msrn.cli.evaluate:COMMAND",
     "predict": "msrn.cli.predict:COMMAND",
     "thresholds": "msrn.cli.thresholds:COMMAND",
+    "calibrate": "msrn.cli.calibrate:COMMAND",
     "labels": "msrn.cli.labels:COMMAND",
     "summary": "msrn.cli.summary:COMMAND",
     "data check": "msrn.cli.data_check:COMMAND",

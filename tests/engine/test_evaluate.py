@@ -26,7 +26,7 @@ from msrn.engine.evaluation_text import evaluation_text
 from msrn.engine.trainer import train
 from msrn.errors import ConfigError, DataError, TrainingError
 from msrn.labels.space import LabelSpace
-from msrn.metrics import MultilabelMetrics, mean_ap_interval
+from msrn.metrics import MultilabelMetrics, calibration_measures, mean_ap_interval
 
 Tiny = Callable[..., Settings]
 
@@ -102,6 +102,10 @@ def test_map_comes_with_its_interval_in_file_and_text(
     assert tree["mAP_interval"] == mean_ap_interval(scores, target).to_json()
     assert tree["mAP_interval"]["low"] < tree["mAP"] == tree["mAP_interval"]["value"] < tree["mAP_interval"]["high"]
     assert Evaluation.from_json(tree).to_json() == evaluation.to_json() == tree
+    measures = calibration_measures(scores, target)
+    assert tree["calibration"]["ece"] == measures.ece
+    text = evaluation_text(evaluation)
+    assert f"calibration error {100 * measures.ece_equal_mass:.2f}   Brier score {100 * measures.brier:.2f}" in text
     low, high = (f"{100 * tree['mAP_interval'][end]:.2f}" for end in ("low", "high"))
     expected = f"(95 % interval {low} to {high}, by 10,000 resamples of the images)"
     assert expected in evaluation_text(evaluation).splitlines()[1]

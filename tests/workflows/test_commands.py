@@ -235,3 +235,14 @@ def test_the_demo_continues_where_it_was_stopped(
     assert "test mAP" in out
     assert (tmp_path / "demo" / "predictions.png").stat().st_size > 1000
     assert json.loads((tmp_path / "demo" / "run" / "evaluation-test.json").read_text())["images"] == 12
+
+
+def test_a_bundle_is_calibrated_from_the_command_line(capsys: Capture, flags: list[str], tmp_path: Path) -> None:
+    assert main(["train", *flags, "--optim.epochs=1"]) == 0
+    capsys.readouterr()
+    assert main(["calibrate", str(tmp_path / "run"), "--method=platt", "--min_support=3"]) == 0
+    out = capsys.readouterr().out
+    assert "platt, fitted on 13 images" in out
+    assert f"written into {tmp_path / 'run' / 'bundle'}" in out
+    assert main(["calibrate", str(tmp_path / "run"), "--min_support=0"]) == 2
+    assert "--min_support" in capsys.readouterr().err

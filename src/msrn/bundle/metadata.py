@@ -15,6 +15,7 @@ from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError
 from msrn.labels.embeddings import Resolved
 from msrn.labels.space import LabelSpace
+from msrn.metrics.calibration import CalibrationMeasures, LabelCalibration
 from msrn.metrics.thresholds import TunedThreshold
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "INPUTS_FILE",
     "METADATA_FILE",
     "WEIGHTS_FILE",
+    "CalibrationRecord",
     "Metadata",
     "SplitRecord",
     "ThresholdRecord",
@@ -89,6 +91,17 @@ class ThresholdRecord(_Record):
     reason: str = ""
 
 
+class CalibrationRecord(_Record):
+    """What makes the logits of the network those of the bundle, what it was fitted to, and what it changed."""
+
+    method: str
+    labels: dict[str, LabelCalibration]
+    split: SplitRecord
+    before: CalibrationMeasures
+    after: CalibrationMeasures
+    """Cross-fitted: the probabilities of each fifth of the images are those of a fit to the others."""
+
+
 class Metadata(_Record):
     """The content of ``bundle.json``. Keys that a later version adds are ignored."""
 
@@ -107,6 +120,8 @@ class Metadata(_Record):
     """How the thresholds were chosen."""
     thresholds_split: SplitRecord | None
     """The images that they were tuned on; None: they were not tuned."""
+    calibration: CalibrationRecord | None = None
+    """None: the logits are those of the network."""
     splits: dict[str, SplitRecord]
     """What training used, by ``train`` and ``val``."""
     epoch: int
@@ -182,7 +197,8 @@ def read_metadata(folder: str | Path) -> Metadata:
         digest = metadata.label_space().digest
     except Exception as error:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
-    if digest != metadata.labels_digest or metadata.thresholds.keys() != set(metadata.labels):
+    named = [metadata.thresholds.keys(), *([metadata.calibration.labels.keys()] if metadata.calibration else [])]
+    if digest != metadata.labels_digest or any(keys != set(metadata.labels) for keys in named):
         raise BundleError(
             "the labels are not those, in that order, that the weights were trained for",
             where,

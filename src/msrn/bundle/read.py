@@ -52,12 +52,13 @@ class Bundle:
         return str(self.metadata.settings["model"]["head"]["name"])
 
 
-def read_bundle(folder: str | Path, *, precompute: bool = True) -> Bundle:
+def read_bundle(folder: str | Path, *, precompute: bool = True, calibrated: bool = True) -> Bundle:
     """A bundle's classifier (on the CPU, in evaluation mode) and what belongs to it.
 
     Args:
         folder: the bundle, or a run folder that holds one.
         precompute: turn the label semantics into constants, for inference.
+        calibrated: give the logits that the bundle's calibration makes of those of the network, if it has one.
 
     Raises:
         BundleError: no bundle there, a file of it damaged, or of another format version.
@@ -77,6 +78,9 @@ def read_bundle(folder: str | Path, *, precompute: bool = True) -> Bundle:
         model = build_without_weights(settings, inputs, image_size=metadata.preprocessing.size)
     load_matching(model, state, where=str(folder / WEIGHTS_FILE))
     model.eval().requires_grad_(False)
+    if calibrated and metadata.calibration:
+        rows = [metadata.calibration.labels[name] for name in metadata.labels]
+        model.calibrate(*(torch.tensor([getattr(row, name) for row in rows]) for name in ("scale", "offset")))
     if precompute:
         with torch.no_grad():
             model.precompute()

@@ -28,12 +28,13 @@ from msrn.engine.processes import one_fate
 from msrn.engine.setup import read_named_split, split_targets
 from msrn.errors import DataError, TrainingError
 from msrn.files import atomic_paths, refuse_to_overwrite, write_json
+from msrn.metrics.calibration import calibration_measures
 from msrn.metrics.intervals import mean_ap_interval
 from msrn.metrics.multilabel import multilabel_metrics
-from msrn.models.classifier import memory_layout
+from msrn.models.classifier import memory_layout, probabilities
 from msrn.progress import progress_bar
 
-__all__ = ["evaluate", "evaluate_scores", "read_evaluated_split", "score_split"]
+__all__ = ["evaluate", "evaluate_scores", "read_evaluated_split", "score_split", "split_logits"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,22 @@ def score_split(
     images: ImageDataset | None = None,
     title: str = "evaluate",
 ) -> np.ndarray:
-    """Probabilities ``(n, L)`` of a split's images, in the manifest's order, on every process.
+    """Probabilities ``(n, L)`` of a split's images in float32; arguments and errors are those of ``split_logits``."""
+    logits = split_logits(model, manifest, preprocessing, settings=settings, fabric=fabric, images=images, title=title)
+    return probabilities(torch.from_numpy(logits)).float().numpy()
+
+
+def split_logits(
+    model: nn.Module,
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    *,
+    settings: DataSettings,
+    fabric: Fabric,
+    images: ImageDataset | None = None,
+    title: str = "evaluate",
+) -> np.ndarray:
+    """Logits ``(n, L)`` of a split's images in float32, in the manifest's order, on every process.
 
     Args:
         model: on the fabric's device, not wrapped for distribution; it is put into evaluation mode.
@@ -77,24 +93,24 @@ def score_split(
     if fabric.world_size > 1:
         shards = [shard] * fabric.world_size
         dist.all_gather_object(shards, shard)
-    scores = np.full((len(manifest), len(manifest.labels)), np.nan, np.float32)
+    found = np.full((len(manifest), len(manifest.labels)), np.nan, np.float32)
     for indices, rows in shards:
-        scores[indices] = rows
-    broken = ~np.isfinite(scores).all(axis=1)
+        found[indices] = rows
+    broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
         raise TrainingError(
             f"the model's scores are not finite for {int(broken.sum())} of {len(manifest)} images, "
             f"the first of them {manifest.path(int(broken.argmax()))}",
             hint="training has diverged: lower optim.lr or set optim.clip_norm",
         )
-    return scores
+    return found
 
 
 @torch.inference_mode()
 def _score(
     model: nn.Module, loader: DataLoader[Any], total: int, *, fabric: Fabric, title: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The shard of this process: positions in the split, and their probabilities."""
+    """The shard of this process: positions in the split, and their logits."""
     indices: list[int] = []
     rows: list[np.ndarray] = []
     with progress_bar(title, total, shown=fabric.is_global_zero) as ticker:
@@ -102,7 +118,7 @@ def _score(
             image = on_device(batch["image"], fabric.device)
             with fabric.autocast():
                 logits = model(image).logits
-            rows.append(logits.double().sigmoid().float().cpu().numpy())
+            rows.append(logits.float().cpu().numpy())
             indices.extend(int(index) for index in batch["index"])
             ticker.advance(len(batch["index"]) * fabric.world_size)
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
@@ -157,8 +173,13 @@ def evaluate(
         msrn=packages.version("msrn"),
     )
     evaluation = evaluate_scores(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
-    interval = mean_ap_interval(scores, split_targets(manifest, settings.data.difficult).ap)
-    evaluation = replace(evaluation, model=evaluated, mean_ap_interval=interval)
+    targets = split_targets(manifest, settings.data.difficult)
+    evaluation = replace(
+        evaluation,
+        model=evaluated,
+        mean_ap_interval=mean_ap_interval(scores, targets.ap),
+        calibration=calibration_measures(scores, targets.counts),
+    )
     if evaluated.tuned_on_this_split:
         logger.warning("the thresholds were tuned on this very split: precision, recall and F1 are too high for others")
     if manifest.digest == metadata.splits["train"].digest:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from msrn.config import DifficultPolicy
+from msrn.metrics.calibration import CalibrationMeasures
 from msrn.metrics.intervals import Interval
 from msrn.metrics.results import MultilabelMetrics, read_fields
 
@@ -51,6 +52,7 @@ class Evaluation:
     difficult_counts: tuple[int, ...]
     model: EvaluatedModel | None = None  # None: the weights of a training that goes on
     mean_ap_interval: Interval | None = None  # None: not computed, as within a training
+    calibration: CalibrationMeasures | None = None  # of the probabilities as evaluated; None: not computed
 
     def to_json(self) -> dict[str, Any]:
         """The tree of ``metrics``, with ``difficult`` in each row of ``per_label``, and the other fields."""
@@ -62,6 +64,8 @@ class Evaluation:
             tree["model"] = asdict(self.model)
         if self.mean_ap_interval:
             tree["mAP_interval"] = self.mean_ap_interval.to_json()
+        if self.calibration:
+            tree["calibration"] = _CALIBRATION.dump_python(self.calibration, mode="json")
         return tree
 
     def headline(self) -> dict[str, Any]:
@@ -90,10 +94,14 @@ class Evaluation:
             read_fields(_INTERVAL, tree["mAP_interval"], where, below=("mAP_interval",))
             if "mAP_interval" in tree
             else None,
+            read_fields(_CALIBRATION, tree["calibration"], where, below=("calibration",))
+            if "calibration" in tree
+            else None,
         )
 
 
 _DATA = TypeAdapter(EvaluatedData)
 _MODEL = TypeAdapter(EvaluatedModel)
 _INTERVAL = TypeAdapter(Interval)
+_CALIBRATION = TypeAdapter(CalibrationMeasures)
 _COUNTS = TypeAdapter(tuple[int, ...])

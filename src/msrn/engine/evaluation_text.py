@@ -23,6 +23,9 @@ def evaluation_text(evaluation: Evaluation) -> str:
         figures = averages.to_json()
         del figures["macro_F1"]
         lines.append(f"{title + ':':22}" + "   ".join(f"{name} {_percent(value)}" for name, value in figures.items()))
+    if calibration := evaluation.calibration:
+        error, brier = _percent(calibration.ece_equal_mass), _percent(calibration.brier)
+        lines.append(f"calibration error {error}   Brier score {brier}")
     if one_sided := [row.label for row in metrics.per_label if row.positives and not row.negatives]:
         lines.append(f"without a known negative, so AP is 100 whatever the scores: {', '.join(one_sided)}")
     return "\n".join([*lines, "", *_label_table(evaluation)])

@@ -16,7 +16,7 @@ from msrn.errors import DataError
 from msrn.metrics.thresholds import tune_thresholds
 from msrn.models.classifier import memory_layout
 
-__all__ = ["retune_thresholds", "thresholds_text"]
+__all__ = ["described", "retune_thresholds", "thresholds_text", "validation_images"]
 
 
 def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = False) -> Metadata:
@@ -39,11 +39,11 @@ def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = F
     before = bundle.metadata
     if before.thresholds_split and not force:
         raise DataError(
-            f"this bundle has tuned thresholds: {before.thresholds_chosen}; on {_described(before.thresholds_split)}",
+            f"this bundle has tuned thresholds: {before.thresholds_chosen}; on {described(before.thresholds_split)}",
             str(bundle_folder(folder)),
             "pass --force to replace them; to keep both, copy the bundle's folder first",
         )
-    manifest = _validation_images(settings, bundle)
+    manifest = validation_images(settings, bundle)
     model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     tuned = tune_thresholds(scores, split_targets(manifest, settings.data.difficult).counts, settings.thresholds)
@@ -56,7 +56,7 @@ def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = F
 def thresholds_text(metadata: Metadata) -> str:
     """The thresholds of a bundle with what they rest on, one row per label, for a terminal."""
     split = metadata.thresholds_split
-    lines = [f"{metadata.thresholds_chosen}" + (f"; on {_described(split)}" if split else ""), ""]
+    lines = [f"{metadata.thresholds_chosen}" + (f"; on {described(split)}" if split else ""), ""]
     width = max(len(name) for name in metadata.labels)
     lines.append(f"{'label':{width}}   threshold        P        R       F1   positives")
     for name in metadata.labels:
@@ -70,7 +70,12 @@ def thresholds_text(metadata: Metadata) -> str:
     return "\n".join(lines)
 
 
-def _validation_images(settings: Settings, bundle: Bundle) -> Manifest:
+def validation_images(settings: Settings, bundle: Bundle) -> Manifest:
+    """The validation split with the labels of a bundle.
+
+    Raises:
+        DataError: the images are those of training, or as ``read_evaluated_split``.
+    """
     manifest = read_evaluated_split(settings, "val", bundle)
     if manifest.digest == bundle.metadata.splits["train"].digest:
         raise DataError(
@@ -81,5 +86,6 @@ def _validation_images(settings: Settings, bundle: Bundle) -> Manifest:
     return manifest
 
 
-def _described(split: SplitRecord) -> str:
+def described(split: SplitRecord) -> str:
+    """A split in words, for messages."""
     return f"{split.images:,} images ({split.source})"

@@ -27,6 +27,7 @@ from msrn.data.transforms import eval_transform
 from msrn.errors import ConfigError, DataError
 from msrn.inference.autotune import Optimization, optimize
 from msrn.labels.space import LabelSpace
+from msrn.models.classifier import probabilities
 from msrn.models.fuse import with_tensors
 
 __all__ = ["ImageSource", "Prediction", "Predictor"]
@@ -156,7 +157,7 @@ class Predictor:
         if self._undecided is not None and len(images):
             self._decide(images)
         with torch.inference_mode():
-            return self._model(images).logits.double().sigmoid().cpu().numpy()
+            return probabilities(self._model(images).logits).cpu().numpy()
 
     def _decide(self, images: Tensor) -> None:
         with self._deciding:  # two threads would disturb each other's measurements

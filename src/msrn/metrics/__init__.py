@@ -1,5 +1,15 @@
 """Measures of multi-label classification, in numpy: functions of scores and target, and the results as values."""
 
+from msrn.metrics.calibration import (
+    CalibrationMeasures,
+    LabelCalibration,
+    brier_score,
+    calibration_error,
+    calibration_measures,
+    fit_platt,
+    fit_temperature,
+    reliability_curve,
+)
 from msrn.metrics.intervals import Interval, mean_ap_difference, mean_ap_interval
 from msrn.metrics.multilabel import (
     PrecisionRecall,
@@ -36,7 +46,9 @@ from msrn.metrics.thresholds import (
 __all__ = [
     "AP_KINDS",
     "ApKind",
+    "CalibrationMeasures",
     "Interval",
+    "LabelCalibration",
     "LabelMetrics",
     "LeftOut",
     "MetricsProtocol",
@@ -48,7 +60,12 @@ __all__ = [
     "average_precision",
     "best_global_threshold",
     "best_thresholds",
+    "brier_score",
+    "calibration_error",
+    "calibration_measures",
     "coverage_error",
+    "fit_platt",
+    "fit_temperature",
     "hamming_loss",
     "label_ranking_average_precision",
     "mean_ap_difference",
@@ -61,6 +78,7 @@ __all__ = [
     "predict",
     "predict_top_k",
     "ranking_loss",
+    "reliability_curve",
     "subset_accuracy",
     "tune_thresholds",
 ]

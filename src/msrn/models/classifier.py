@@ -14,7 +14,14 @@ from msrn.models.heads.base import Head, HeadOutput, LabelInputs
 if TYPE_CHECKING:
     from msrn.config import ModelSettings
 
-__all__ = ["MultiLabelClassifier", "build_without_weights", "create_model", "head_class", "memory_layout"]
+__all__ = [
+    "MultiLabelClassifier",
+    "build_without_weights",
+    "create_model",
+    "head_class",
+    "memory_layout",
+    "probabilities",
+]
 
 FEW_CHANNELS = 16
 
@@ -27,10 +34,15 @@ class MultiLabelClassifier(nn.Module):
         head: turns them into logits.
     """
 
+    scale: Tensor | None
+    offset: Tensor | None
+
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.register_buffer("scale", None, persistent=False)
+        self.register_buffer("offset", None, persistent=False)
 
     def forward(self, image: Tensor | list[Tensor]) -> HeadOutput:
         """``image (B, 3, H, W)``, normalised as ``backbone.statistics`` says, to logits ``(B, L)``.
@@ -38,11 +50,25 @@ class MultiLabelClassifier(nn.Module):
         A list is taken for feature maps that the backbone computed before.
         """
         output: HeadOutput = self.head(self.backbone(image))
-        return output
+        if self.scale is None or self.offset is None:
+            return output
+        return HeadOutput(output.logits * self.scale + self.offset, output.aux_losses)
+
+    def calibrate(self, scale: Tensor, offset: Tensor) -> None:
+        """Make the logits ``scale * logits + offset`` from now on, both ``(L,)``: calibrated, wherever they are read.
+
+        Neither is part of the weights. Scales are positive, so the order of the images of a label stays.
+        """
+        self.scale, self.offset = scale, offset
 
     def precompute(self) -> None:
         """Turn what does not depend on images into constants. After this the model can no longer be trained."""
         self.head.precompute()
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Logits to probabilities in float64, which tell confident images apart where float32 would tie them."""
+    return logits.double().sigmoid()
 
 
 def memory_layout(model: nn.Module) -> torch.memory_format:
