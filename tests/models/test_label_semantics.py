@@ -32,7 +32,9 @@ def by_pairs(nodes: Tensor, edges: Tensor, weight: Tensor, attention: Tensor) ->
 def network(labels: int = 5, groups: int = 2, seed: int = 0) -> LabelSemantics:
     torch.manual_seed(seed)
     adjacency = torch.eye(labels) + (torch.rand(labels, labels) > 0.6)
-    return LabelSemantics(torch.randn(labels, 7), adjacency, width=4, num_groups=groups, hidden=(6, 5)).double()
+    vectors = torch.randn(labels, 7)
+    semantics = LabelSemantics(vectors, adjacency, num_labels=labels, width=4, num_groups=groups, hidden=(6, 5))
+    return semantics.double()
 
 
 def graph(kind: str) -> Tensor:
@@ -141,5 +143,5 @@ def test_the_published_sets_have_their_number_of_groups_and_there_is_always_one(
 @pytest.mark.parametrize(("vectors", "adjacency"), [((4, 7), (5, 5)), ((4, 7), (4, 5)), ((4,), (4, 4))])
 def test_labels_and_graph_of_different_sizes_are_told(vectors: tuple[int, ...], adjacency: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match="expected embeddings") as caught:
-        LabelSemantics(torch.zeros(vectors), torch.ones(adjacency), width=8, num_groups=1)
+        LabelSemantics(torch.zeros(vectors), torch.ones(adjacency), num_labels=4, width=8, num_groups=1)
     assert str(vectors) in str(caught.value)

@@ -14,7 +14,10 @@ from torch.nn import functional as F
 
 from msrn.errors import ShapeError
 
-__all__ = ["GraphAttention", "LabelSemantics", "PrecomputedSemantics", "Semantics"]
+__all__ = ["GraphAttention", "IsolatedLabels", "LabelSemantics", "PrecomputedSemantics", "Semantics"]
+
+GAIN = 1.414
+LEARNED_SPREAD = 0.25  # standard deviation at first, about that of the linear layer's output for GloVe 6B, 300 wide
 
 
 class Semantics(NamedTuple):
@@ -25,7 +28,7 @@ class Semantics(NamedTuple):
     groups: Tensor
     """``(G, D)`` group semantics."""
     assignment: Tensor
-    """``(L, G)`` share of each label in each group; rows sum to 1."""
+    """``(L, G)`` share of each label in each group; rows sum to 1, where there are groups."""
 
     @property
     def vectors(self) -> Tensor:
@@ -47,9 +50,8 @@ class GraphAttention(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        gain = 1.414
-        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_features, out_features), gain))
-        self.attention = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * out_features, 1), gain))
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_features, out_features), GAIN))
+        self.attention = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2 * out_features, 1), GAIN))
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
         """``nodes (L, in)`` and boolean ``edges (L, L)`` to ``(L, out)``."""
@@ -60,55 +62,78 @@ class GraphAttention(nn.Module):
         return F.elu(attention @ hidden + hidden)
 
 
+class IsolatedLabels(nn.Module):
+    """What ``GraphAttention`` computes where every label is joined to itself alone: ``ELU(2 x W)``."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_features, out_features), GAIN))
+
+    def forward(self, nodes: Tensor, edges: Tensor | None = None) -> Tensor:
+        """``nodes (L, in)`` to ``(L, out)``; edges are not used."""
+        return F.elu(2 * (nodes @ self.weight))
+
+
 class LabelSemantics(nn.Module):
     """Label embeddings and the label graph to label semantics, group semantics and the assignment between them.
 
     Args:
-        embeddings: ``(L, E)`` embeddings of the label names, any width.
-        adjacency: ``(L, L)`` label graph; an entry above zero is an edge (its size does not matter here).
+        embeddings: ``(L, E)`` embeddings of the label names, any width; None: learned vectors take the place of their
+            first linear layer.
+        adjacency: ``(L, L)`` label graph; an entry above zero is an edge (its size does not matter here). None: no
+            label hears of another.
+        num_labels: L.
         width: D, width of the semantics.
-        num_groups: G.
+        num_groups: G; 0: no groups.
         hidden: widths of the linear layer and of the first graph layer; the published ones are (256, 300).
 
     Raises:
-        ShapeError: embeddings and adjacency are for different numbers of labels.
+        ShapeError: embeddings or adjacency are for another number of labels.
     """
 
-    embeddings: Tensor
-    adjacency: Tensor
+    embeddings: Tensor | None
+    adjacency: Tensor | None
 
     def __init__(
         self,
-        embeddings: Tensor,
-        adjacency: Tensor,
+        embeddings: Tensor | None,
+        adjacency: Tensor | None,
         *,
+        num_labels: int,
         width: int,
         num_groups: int,
         hidden: tuple[int, int] = (256, 300),
     ) -> None:
         super().__init__()
-        count = len(embeddings)
-        if embeddings.ndim != 2 or adjacency.shape != (count, count):
+        given = {"embeddings": embeddings, "adjacency": adjacency}
+        shapes = [None if tensor is None else tuple(tensor.shape) for tensor in given.values()]
+        fits = embeddings is None or (embeddings.ndim == 2 and len(embeddings) == num_labels)
+        if not fits or (adjacency is not None and adjacency.shape != (num_labels, num_labels)):
             raise ShapeError(
-                f"expected embeddings (L, E) and an adjacency (L, L), got {tuple(embeddings.shape)} "
-                f"and {tuple(adjacency.shape)}",
+                f"expected embeddings ({num_labels}, E) and an adjacency ({num_labels}, {num_labels}), "
+                f"got {shapes[0]} and {shapes[1]}",
                 where="label semantics",
                 hint="build both from the same LabelSpace",
             )
-        self.register_buffer("embeddings", embeddings.detach().clone().float(), persistent=False)
-        self.register_buffer("adjacency", adjacency.detach().clone().float(), persistent=False)
-        self.embed = nn.Linear(embeddings.shape[1], hidden[0])
-        self.label_layers = nn.ModuleList([GraphAttention(hidden[0], hidden[1]), GraphAttention(hidden[1], width)])
-        self.group_layer = GraphAttention(width, width)
-        self.assignment_layer = GraphAttention(width, num_groups)
+        for name, tensor in given.items():
+            self.register_buffer(name, None if tensor is None else tensor.detach().clone().float(), persistent=False)
+        layer = IsolatedLabels if adjacency is None else GraphAttention
+        self.embed = None if embeddings is None else nn.Linear(embeddings.shape[1], hidden[0])
+        self.learned = nn.Parameter(LEARNED_SPREAD * torch.randn(num_labels, hidden[0])) if embeddings is None else None
+        self.label_layers = nn.ModuleList([layer(hidden[0], hidden[1]), layer(hidden[1], width)])
+        self.group_layer = layer(width, width) if num_groups else None
+        self.assignment_layer = layer(width, num_groups) if num_groups else None
 
     def forward(self) -> Semantics:
         """The semantics under the current weights, in float32 whatever the autocast state."""
-        with torch.autocast(self.embeddings.device.type, enabled=False):
-            edges = self.adjacency > 0
-            labels = self.embed(self.embeddings)  # (L, 256)
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            edges = None if self.adjacency is None else self.adjacency > 0
+            labels = self.learned if self.embed is None else self.embed(self.embeddings)  # (L, 256)
+            assert labels is not None
             for layer in self.label_layers:
                 labels = layer(labels, edges)  # (L, 300), (L, D)
+            if self.group_layer is None or self.assignment_layer is None:
+                return Semantics(labels, labels[:0], labels[:, :0])
             positive = labels.relu()
             members = self.group_layer(positive, edges)  # (L, D)
             assignment = self.assignment_layer(positive, edges).softmax(dim=1)  # (L, G)
@@ -138,10 +163,10 @@ class PrecomputedSemantics(nn.Module):
 
 
 def num_groups_for(num_labels: int, ratio: float) -> int:
-    """G for L labels: ``int(ratio * L)`` as published, at least 1.
+    """G for L labels: ``int(ratio * L)`` as published, at least 1; none for a ratio of 0.
 
     Example:
-        >>> num_groups_for(20, 0.2), num_groups_for(80, 0.05), num_groups_for(11, 0.2)
-        (4, 4, 2)
+        >>> num_groups_for(20, 0.2), num_groups_for(80, 0.05), num_groups_for(11, 0.2), num_groups_for(11, 0)
+        (4, 4, 2, 0)
     """
-    return max(1, math.floor(ratio * num_labels + 1e-9))
+    return max(1, math.floor(ratio * num_labels + 1e-9)) if ratio else 0

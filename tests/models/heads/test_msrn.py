@@ -159,13 +159,13 @@ def test_precomputing_makes_the_semantics_constant_and_changes_nothing(output_la
 def test_output_layers_have_the_published_number_of_weights() -> None:
     with torch.device("meta"):
         coco = FlattenOutput(num_labels=80, num_groups=4, width=3 * 512)
-        small = PerLabelOutput(num_labels=80, width=3 * 512)
+        small = PerLabelOutput(num_labels=80, num_groups=4, width=3 * 512)
         voc = FlattenOutput(num_labels=20, num_groups=4, width=3 * 512)
     assert voc.hidden.weight.numel() == 24 * 1536 * 2048 == 75_497_472
     assert coco.hidden.weight.numel() == 84 * 1536 * 2048 == 264_241_152
     assert small.weight.numel() == 80 * 3072 == 245_760
     bound = 1 / 3072**0.5
-    start = PerLabelOutput(num_labels=20, width=3 * 512)
+    start = PerLabelOutput(num_labels=20, num_groups=4, width=3 * 512)
     assert 0.99 * bound < float(start.weight.detach().abs().max()) <= bound
     assert 0.5 * bound < float(start.bias.detach().abs().max()) <= bound  # of 20 draws
 

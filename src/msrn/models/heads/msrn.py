@@ -9,7 +9,8 @@
            └ output layer ──► logits (B, L)                                                          section 3.4
 
 Where we differ: any backbone, any number of maps, a second output layer (``PerLabelOutput``), and semantics that are
-precomputed for inference. The published configuration gives the published network's numbers.
+precomputed for inference; and options that leave a part out, to measure what it contributes. The published
+configuration gives the published network's numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,8 +41,19 @@ class Options(registry.Options):
 
     name: str = "msrn"
     width: Annotated[int, Field(ge=1)] = Field(512, description="D, width of the semantics")
-    group_ratio: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="groups per label: G = int(ratio L)")
+    group_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="groups per label: G = int(ratio L), at least 1; 0: no groups"
+    )
     group_loss: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the group loss")
+    label_embeddings: Literal["given", "learned"] = Field(
+        "given", description="given: those of labels.embeddings; learned: a random vector per label, trained"
+    )
+    label_graph: Literal["given", "none"] = Field(
+        "given", description="given: that of labels.graph; none: no graph is read, and no label hears of another"
+    )
+    maps: Annotated[int, Field(ge=0)] = Field(
+        0, description="deepest feature maps that are read, of those of model.stages; 0: all"
+    )
     extra_convs: tuple[bool, ...] = Field(
         (True, True, False), description="extra 1x1 convolution with bias between backbone and pool"
     )
@@ -58,6 +70,15 @@ class Options(registry.Options):
         "vocabulary with these labels",
     )
 
+    @model_validator(mode="after")
+    def _checkpoint_fits(self) -> Options:
+        parts = {"label_embeddings": "given", "label_graph": "given", "maps": 0}
+        changed = [f"{name} {getattr(self, name)}" for name, value in parts.items() if getattr(self, name) != value]
+        changed += [] if self.group_ratio else ["group_ratio 0"]
+        if self.checkpoint and changed:
+            raise ValueError(f"a released checkpoint has all parts of the network, got {', '.join(changed)}")
+        return self
+
 
 class MSRN(Head):
     """Logits from features at several depths, pooled once per label and once per group of labels.
@@ -65,10 +86,11 @@ class MSRN(Head):
     Args:
         options: see ``Options``.
         channels: of the T feature maps.
-        labels: names, embeddings and graph of at least two labels.
+        labels: names of at least two labels, with embeddings and graph unless the options say otherwise.
 
     Raises:
-        ConfigError: fewer than two labels, or ``extra_convs`` or ``pools`` are not given once per feature map.
+        ConfigError: fewer than two labels, more ``maps`` than there are, or ``extra_convs`` or ``pools`` are not given
+            once per feature map.
         LabelError, WeightsError: the released checkpoint's order or weights do not fit.
     """
 
@@ -84,28 +106,39 @@ class MSRN(Head):
             if len(values) != len(channels):
                 expected = f"expected one value per feature map ({len(channels)}), got {list(values)}"
                 raise ConfigError(expected, f"model.head.{option}")
-        assert labels.embeddings is not None
-        assert labels.graph is not None
+        if options.maps > len(channels):
+            expected = f"expected at most {len(channels)}, as the backbone gives, got {options.maps}"
+            raise ConfigError(expected, "model.head.maps", "add stages with model.stages")
         self.options = options
         self.names = labels.names
-        width = options.width
+        self.first = len(channels) - options.maps if options.maps else 0  # the first map that is read
+        self.pools = options.pools[self.first :]
+        width, channels = options.width, channels[self.first :]
         output_layer: nn.Module = (
             FlattenOutput(num_labels=count, num_groups=groups, width=width * len(channels))
             if options.output_layer == "flatten"
-            else PerLabelOutput(num_labels=count, width=width * len(channels))
+            else PerLabelOutput(num_labels=count, num_groups=groups, width=width * len(channels))
         )
-        self.semantics = LabelSemantics(labels.embeddings, labels.graph, width=width, num_groups=groups)
+        needs = self.needs(options)
+        self.semantics = LabelSemantics(
+            labels.embeddings if "embeddings" in needs else None,
+            labels.graph if "graph" in needs else None,
+            num_labels=count,
+            width=width,
+            num_groups=groups,
+        )
         self.output_layer = output_layer
         self.extra_convs = nn.ModuleList(
             nn.Conv2d(each, each, 1) if wanted else nn.Identity()
-            for each, wanted in zip(channels, options.extra_convs, strict=True)
+            for each, wanted in zip(channels, options.extra_convs[self.first :], strict=True)
         )
         self.projections = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
 
     @classmethod
     def needs(cls, options: Options) -> frozenset[LabelInput]:
-        """Both."""
-        return frozenset({"embeddings", "graph"})
+        """Both, less what the options leave out."""
+        wanted: dict[LabelInput, str] = {"embeddings": options.label_embeddings, "graph": options.label_graph}
+        return frozenset(name for name, choice in wanted.items() if choice == "given")
 
     def forward(self, feature_maps: Sequence[Tensor]) -> HeadOutput:
         """Feature maps ``(B, C_t, H_t, W_t)`` to logits ``(B, L)`` and the weighted group loss."""
@@ -114,13 +147,14 @@ class MSRN(Head):
         features = self.project(self.pooled(feature_maps))
         attended = [semantic_attention(each, vectors) for each in features]  # T x (B, K, D)
         logits = self.output_layer(torch.cat(attended, dim=-1), semantics.assignment)
-        return HeadOutput(logits, {"group": self.options.group_loss * semantics.group_loss()})
+        grouped = semantics.assignment.shape[1] > 0
+        return HeadOutput(logits, {"group": self.options.group_loss * semantics.group_loss()} if grouped else {})
 
     def pooled(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
-        """The maps after extra convolution and pool: ``(B, C_t, H_t, W_t)`` each."""
+        """The maps that are read after extra convolution and pool: ``(B, C_t, H_t, W_t)`` each."""
         maps = []
         for number, (features, conv, pool) in enumerate(
-            zip(feature_maps, self.extra_convs, self.options.pools, strict=True)
+            zip(feature_maps[self.first :], self.extra_convs, self.pools, strict=True), start=self.first
         ):
             height, width = features.shape[-2:]
             if min(height, width) < pool:
@@ -145,10 +179,10 @@ class MSRN(Head):
         if isinstance(self.semantics, LabelSemantics):
             self.semantics = self.semantics.precompute()
 
-    def label_groups(self) -> Tensor:
-        """The assignment of labels to groups, ``(L, G)``."""
+    def label_groups(self) -> Tensor | None:
+        """The assignment of labels to groups, ``(L, G)``; None without groups."""
         assignment: Tensor = self.semantics().assignment
-        return assignment
+        return assignment if assignment.shape[1] else None
 
     def initialize(self, backbone: nn.Module) -> None:
         """Load the released checkpoint that the options name."""
@@ -178,18 +212,23 @@ class FlattenOutput(nn.Module):
 
 
 class PerLabelOutput(nn.Module):
-    """Each label reads its own vector and those of its groups: ``L x 2 T D`` weights, 0.25 M on COCO."""
+    """Each label reads its own vector and, where there are groups, those of its groups.
 
-    def __init__(self, *, num_labels: int, width: int) -> None:
+    There are ``L x 2 T D`` weights, 0.25 M on COCO, and half of them without groups.
+    """
+
+    def __init__(self, *, num_labels: int, num_groups: int, width: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(2 * width)
-        self.weight = nn.Parameter(torch.empty(num_labels, 2 * width).uniform_(-bound, bound))
+        read = 2 * width if num_groups else width
+        bound = 1 / math.sqrt(read)
+        self.weight = nn.Parameter(torch.empty(num_labels, read).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_labels).uniform_(-bound, bound))
 
     def forward(self, attended: Tensor, assignment: Tensor) -> Tensor:
         """``attended (B, K, T D)`` and ``assignment (L, G)`` to logits ``(B, L)``."""
-        labels, groups = torch.split(attended, list(assignment.shape), dim=1)
-        joined = torch.cat((labels, assignment.to(groups.dtype) @ groups), dim=-1).tanh()  # (B, L, 2 T D)
-        joined, without_autocast = at_least_float32(joined)
+        if assignment.shape[1]:
+            labels, groups = torch.split(attended, list(assignment.shape), dim=1)
+            attended = torch.cat((labels, assignment.to(groups.dtype) @ groups), dim=-1)  # (B, L, 2 T D)
+        read, without_autocast = at_least_float32(attended.tanh())
         with without_autocast:
-            return torch.einsum("blc,lc->bl", joined, self.weight) + self.bias
+            return torch.einsum("blc,lc->bl", read, self.weight) + self.bias
