@@ -85,7 +85,7 @@ def semantic_attention(features: Tensor, vectors: Tensor, *, form: Form | None =
 
     Returns:
         ``(B, K, D)``, of the features' dtype; sums run in float32 (float64 for float64 features). A NaN affects its
-        image and channel only.
+        image and channel only. On a CPU it is the transpose of a contiguous ``(B, D, K)``.
 
     Raises:
         ShapeError: the widths D differ, or an input has another number of dimensions, or N is zero.
@@ -119,7 +119,8 @@ def semantic_attention_reference(features: Tensor, vectors: Tensor) -> Tensor:
 def _forward(features: Tensor, vectors: Tensor, form: str) -> tuple[Tensor, Tensor, Tensor]:
     kernel = _kernel(form, features, vectors)
     pooled, shift, total = kernel.attention_forward(features, vectors)
-    return pooled.contiguous(), shift, total
+    on_cpu = features.device.type == "cpu"
+    return pooled.mT.contiguous().mT if on_cpu else pooled.contiguous(), shift, total
 
 
 @torch.library.custom_op("msrn::semantic_attention_backward", mutates_args=())
@@ -134,7 +135,9 @@ def _backward(
 def _(features: Tensor, vectors: Tensor, form: str) -> tuple[Tensor, Tensor, Tensor]:
     (images, _positions, width), count = features.shape, vectors.shape[0]
     sums = features.new_empty((images, width, count), dtype=_sum_dtype(features))
-    return features.new_empty((images, count, width)), sums, torch.empty_like(sums)
+    on_cpu = features.device.type == "cpu"
+    pooled = features.new_empty((images, width, count)).mT if on_cpu else features.new_empty((images, count, width))
+    return pooled, sums, torch.empty_like(sums)
 
 
 @_backward.register_fake
