@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 VENV := .venv
 STAMP := $(VENV)/.installed
+EXTRAS := offline data export sentences search xlsx
 
 # Compiled modules are kept even where a machine forbids it: without them every process spends seconds on torch alone.
 export PYTHONDONTWRITEBYTECODE :=
@@ -38,7 +39,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra offline --extra data --extra export --extra sentences --extra xlsx --group dev pyproject.toml -o requirements.lock
+	  --no-annotate --no-header $(addprefix --extra ,$(EXTRAS)) --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist

@@ -70,6 +70,8 @@ COMMANDS = {
     "predict": "msrn.cli.predict:COMMAND",
     "thresholds": "msrn.cli.thresholds:COMMAND",
     "calibrate": "msrn.cli.calibrate:COMMAND",
+    "compare": "msrn.cli.compare:COMMAND",
+    "search": "msrn.cli.search:COMMAND",
     "labels": "msrn.cli.labels:COMMAND",
     "summary": "msrn.cli.summary:COMMAND",
     "data check": "msrn.cli.data_check:COMMAND",

@@ -18,7 +18,7 @@ from msrn.config.settings import (
     Settings,
     ThresholdSettings,
 )
-from msrn.config.tree import load_settings, merge, section_model, setting_fields, validate
+from msrn.config.tree import load_settings, merge, nest, section_model, setting_fields, validate
 
 __all__ = [
     "PARTS",
@@ -32,6 +32,7 @@ __all__ = [
     "ThresholdSettings",
     "load_settings",
     "merge",
+    "nest",
     "section_model",
     "setting_fields",
     "validate",

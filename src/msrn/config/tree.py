@@ -12,7 +12,7 @@ from msrn import registry
 from msrn.config.settings import DEFAULT_PARTS, PARTS, Settings
 from msrn.errors import ConfigError, Problem, did_you_mean
 
-__all__ = ["load_settings", "merge", "section_model", "setting_fields", "validate"]
+__all__ = ["load_settings", "merge", "nest", "section_model", "setting_fields", "validate"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -93,6 +93,21 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, at: str = "") -> 
         both = isinstance(value, Mapping) and isinstance(before, Mapping)
         merged[key] = merge(dict(before or {}), value, at=place) if both else value
     return merged
+
+
+def nest(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree in which dotted keys such as ``optim.lr`` became sections.
+
+    Example:
+        >>> nest({"optim.lr": 0.1, "optim": {"epochs": 3}})
+        {'optim': {'lr': 0.1, 'epochs': 3}}
+    """
+    nested: dict[str, Any] = {}
+    for key, value in tree.items():
+        first, _, rest = str(key).partition(".")
+        below = {rest: value} if rest else value
+        nested = merge(nested, {first: nest(below) if isinstance(below, Mapping) else below})
+    return nested
 
 
 def setting_fields(

@@ -27,7 +27,7 @@ from msrn.errors import TrainingError
 from msrn.models.backbone import Backbone
 from msrn.progress import progress_bar
 
-__all__ = ["FeatureDataset", "feature_recipe", "training_images"]
+__all__ = ["FeatureDataset", "cached_features", "feature_recipe", "training_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +46,11 @@ def training_images(
     targets = split_targets(setup.train, data.difficult).train
     if data.feature_cache:
         flips = (False, True) if data.augment == "flip" else (False,)
-        pairs = [(setup.train, targets, flips)]
-        if setup.val:
-            pairs.append((setup.val, setup.val.targets("negative"), (False,)))
-        recipe, sets = feature_recipe(backbone, preprocessing, settings.run.precision), []
-        for manifest, wanted, orientations in pairs:
-            features = FeatureDataset(
-                manifest, wanted, data.feature_cache, recipe, maps=len(backbone.channels), flips=orientations
-            )
-            if fabric.is_global_zero:
-                _fill(features, backbone, preprocessing, settings, fabric)
-            fabric.barrier()
-            features.open()
-            sets.append(features)
-        return sets[0], sets[1] if setup.val else None
+        train = cached_features(setup.train, targets, settings, backbone, preprocessing, fabric, flips=flips)
+        if setup.val is None:
+            return train, None
+        absent = setup.val.targets("negative")
+        return train, cached_features(setup.val, absent, settings, backbone, preprocessing, fabric)
     transform, cache = train_transform(preprocessing, data.augment), None
     if data.cache:
         for process in range(fabric.world_size):  # the first fills, the others find all there
@@ -69,6 +60,31 @@ def training_images(
                     cache = ImageCache(setup.train, data.cache, min_side=side, workers=threads, advance=ticker.advance)
             fabric.barrier()
     return ImageDataset(setup.train, transform, targets, min_side=preprocessing.min_side, cache=cache), None
+
+
+def cached_features(
+    manifest: Manifest,
+    targets: np.ndarray,
+    settings: Settings,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    fabric: Fabric,
+    *,
+    flips: tuple[bool, ...] = (False,),
+) -> FeatureDataset:
+    """A split as features in the folder ``data.feature_cache``; what it lacks is computed by the first process.
+
+    Raises:
+        DataError: images cannot be read, or the folder cannot be used. TrainingError: features are too large.
+    """
+    recipe = feature_recipe(backbone, preprocessing, settings.run.precision)
+    folder, maps = settings.data.feature_cache, len(backbone.channels)
+    features = FeatureDataset(manifest, targets, folder, recipe, maps=maps, flips=flips)
+    if fabric.is_global_zero:
+        _fill(features, backbone, preprocessing, settings, fabric)
+    fabric.barrier()
+    features.open()
+    return features
 
 
 class FeatureDataset(ImageDataset):

@@ -1,0 +1,1 @@
+"""Grids of runs: heads, losses, backbones and seeds trained alike, and their paired comparison."""
