@@ -13,7 +13,7 @@ from typing import Any
 
 from msrn.audit.hashes import Fingerprint, fingerprint, pixel_digest
 from msrn.data.archives.members import open_file
-from msrn.data.decode import image_header, open_image
+from msrn.data.decode import image_header, one_line, open_image
 from msrn.errors import DataError
 
 __all__ = ["Probe", "image_size", "probe", "probe_all"]
@@ -48,7 +48,7 @@ def probe(path: str, *, near: bool = True) -> Probe:
         image = open_image(path)
         kind, _, frames = image_header(path)
     except DataError as error:
-        return Probe(problem=error.problems[0].message, missing=_is_missing(path))
+        return Probe(problem=one_line(error), missing=_is_missing(path))
     ranges: Any = image.getextrema()
     blank = all(high - low <= BLANK for low, high in ranges)
     mark = fingerprint(image) if near else None

@@ -18,7 +18,7 @@ from msrn.data.image_repair import highest_value, repaired, whole_without_end
 from msrn.data.looks import look_of
 from msrn.errors import DataError, reason
 
-__all__ = ["MAX_PIXELS", "image_header", "open_image", "supported_formats"]
+__all__ = ["MAX_PIXELS", "image_header", "one_line", "open_image", "supported_formats"]
 
 # Damaged EXIF says nothing about the pixels.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
@@ -29,6 +29,7 @@ MAX_PIXELS = 89_478_485
 REPLACE = "replace this file or leave it out; msrn data check finds all such files"
 SMALLER = "make the image smaller"
 EMPTY = "check how the image was cut out"
+CHECK = "check the path"
 
 
 def open_image(
@@ -71,7 +72,7 @@ def open_image(
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError("expected an image, found no file", where, "check the path") from None
+        raise DataError("expected an image, found no file", where, CHECK) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"expected at most {max_pixels:,} pixels: {error}", where, SMALLER) from error
     except UnidentifiedImageError as error:
@@ -83,6 +84,13 @@ def open_image(
         raise DataError(f"the image cannot be read: {reason(error)}", where, REPLACE) from error
     except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged input
         raise DataError(f"the image cannot be read: {error}", where, REPLACE) from error
+
+
+def one_line(error: DataError) -> str:
+    """The message of an error of ``open_image``, with what to do where that depends on the file: convert, unpack."""
+    problem = error.problems[0]
+    plain = problem.hint in {"", REPLACE, SMALLER, EMPTY, CHECK}
+    return problem.message if plain else f"{problem.message}: {problem.hint}"
 
 
 def _repaired(content: bytes, where: str, max_pixels: int, min_side: int) -> Image.Image | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -105,6 +106,9 @@ def _label_columns(
         problems += found
         return Form(rows, [((), (), ())] * len(rows), None, columns, notes)
     read = _from_columns(rows, columns, [same.get(column, column) for column in columns], states)
+    unknown = Counter(name for _, _, names in read for name in names or ())
+    if empty := [name for name, count in unknown.items() if count == len(rows)]:
+        notes.append(f"unknown in every row: {some_of(empty)}")
     if rules.repeated == "join":
         rows, read, note = joined_columns(rows, read, table.image_column)
         notes.append(note)

@@ -37,15 +37,14 @@ def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Proble
 
 def absent_images(root: Path, images: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those of the images that do not exist, as ``missing_images`` looks for them."""
-    listed: dict[Path, set[str]] = {}
+    listed: dict[str, set[str]] = {}
     absent = []
-    for image, where in images:
+    for image, where in images:  # as texts: a million paths are slow to build
         parts = archive_and_member(image)
-        path = root / (parts[0] if parts else image)
-        folder = path.parent
+        folder, name = os.path.split(str(parts[0]) if parts else image)
         if folder not in listed:
-            listed[folder] = _file_names(folder)
-        if path.name not in listed[folder]:
+            listed[folder] = _file_names(root / folder)
+        if name not in listed[folder]:
             absent.append((image, where))
     return absent
 

@@ -17,6 +17,8 @@ JOINED = "\0labels"
 
 _NUMBERED = re.compile(r"(labels?|tags?|class(?:es)?|categor(?:y|ies)|keywords?)[ _.-]*\d+", re.IGNORECASE)
 _MAX_NAME = 60
+_SOME = 1000
+"""Rows that decide whether such columns hold names."""
 
 
 def spread_columns(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -27,7 +29,7 @@ def spread_columns(columns: Sequence[str], rows: Sequence[Row]) -> list[str]:
             stems.setdefault(found[1].casefold(), []).append(column)
     for found_columns in stems.values():
         if len(found_columns) > 1 and not all(
-            is_state(cell) for column in found_columns for cell in distinct_cells(rows, column)
+            is_state(cell) for column in found_columns for cell in distinct_cells(rows[:_SOME], column)
         ):
             return found_columns
     return []

@@ -21,7 +21,7 @@ from msrn.bundle.metadata import Metadata
 from msrn.bundle.read import Bundle, read_bundle
 from msrn.data.archives.members import images_in_archive
 from msrn.data.archives.names import is_archive
-from msrn.data.decode import open_image
+from msrn.data.decode import one_line, open_image
 from msrn.data.image_files import image_files
 from msrn.data.transforms import eval_transform
 from msrn.errors import ConfigError, DataError
@@ -171,7 +171,7 @@ class Predictor:
         try:
             return name, self._transform(open_image(_as_source(image), min_side=self._min_side))
         except DataError as error:
-            return name, error.message
+            return name, one_line(error)
 
     def _predict_batch(self, read: Sequence[tuple[str, Tensor | str]]) -> Iterator[Prediction]:
         images = [image for _, image in read if isinstance(image, Tensor)]
