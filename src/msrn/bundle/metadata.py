@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
+from msrn.config import without_unknown
 from msrn.data.manifest import Manifest
 from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError
@@ -30,6 +32,8 @@ __all__ = [
     "bundle_folder",
     "read_metadata",
 ]
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 METADATA_FILE, WEIGHTS_FILE, INPUTS_FILE = "bundle.json", "model.safetensors", "label_inputs.safetensors"
@@ -151,6 +155,15 @@ class Metadata(_Record):
             "thresholds_split": split,
         }
         return self.model_copy(update=changes)
+
+    def training_settings(self, *sections: str) -> dict[str, Any]:
+        """Sections of the training's settings; what this version does not have is left out, and named in the log."""
+        tree = {name: self.settings[name] for name in sections if name in self.settings}
+        kept, unknown = without_unknown(tree)
+        if unknown:
+            message = "the bundle was trained with settings that this version of msrn does not have: %s"
+            logger.warning(message, ", ".join(unknown))
+        return kept
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``bundle.json``."""

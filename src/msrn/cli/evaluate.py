@@ -26,8 +26,7 @@ def run(args: Namespace) -> int:
 
     if args.split is None and "test" in args.flags.get("data", {}):
         raise ConfigError("--data.test is not read for the split val", "command line", "pass --split test")
-    recorded = read_metadata(args.bundle).settings
-    settings = resolve(args, {section: recorded[section] for section in ("data", "run")})
+    settings = resolve(args, read_metadata(args.bundle).training_settings("data", "run"))
     if args.print_config:
         return print_config(args, settings)
     from msrn.engine.evaluate import evaluate

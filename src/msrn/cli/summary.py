@@ -31,8 +31,7 @@ def run(args: Namespace) -> int:
 
         if args.num_labels is not None:
             raise ConfigError("a bundle has its own labels", "--num_labels", "leave it out")
-        recorded = read_metadata(args.bundle).settings
-        base = {section: recorded[section] for section in ("data", "model", "loss", "optim", "run")}
+        base = read_metadata(args.bundle).training_settings("data", "model", "loss", "optim", "run")
     settings = resolve(args, base)
     if args.print_config:
         return print_config(args, settings)

@@ -21,8 +21,7 @@ def run(args: Namespace) -> int:
     """Choose the thresholds, write them into the bundle, and print them."""
     from msrn.bundle.metadata import bundle_folder, read_metadata
 
-    recorded = read_metadata(args.bundle).settings
-    settings = resolve(args, {section: recorded[section] for section in ("data", "run")})
+    settings = resolve(args, read_metadata(args.bundle).training_settings("data", "run"))
     if args.print_config:
         return print_config(args, settings)
     from msrn.engine.tune import retune_thresholds, thresholds_text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command, speaks
-from msrn.config import Settings
+from msrn.config import Settings, without_unknown
 from msrn.errors import TrainingError, reason, write_hint
 
 __all__ = ["COMMAND"]
@@ -59,7 +59,7 @@ def _settings(args: Namespace) -> Settings:
     if args.resume:
         from msrn.engine.run_folder import read_state
 
-        saved = read_state(Path(args.resume))["settings"]
+        saved, _ = without_unknown(read_state(Path(args.resume))["settings"])
         return resolve(args, saved, {"run": {"folder": args.resume}})
     settings = resolve(args)
     if settings.run.folder or args.print_config:

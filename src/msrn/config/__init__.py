@@ -18,7 +18,7 @@ from msrn.config.settings import (
     Settings,
     ThresholdSettings,
 )
-from msrn.config.tree import load_settings, merge, nest, section_model, setting_fields, validate
+from msrn.config.tree import load_settings, merge, nest, section_model, setting_fields, validate, without_unknown
 
 __all__ = [
     "PARTS",
@@ -36,4 +36,5 @@ __all__ = [
     "section_model",
     "setting_fields",
     "validate",
+    "without_unknown",
 ]

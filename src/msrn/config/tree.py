@@ -12,7 +12,7 @@ from msrn import registry
 from msrn.config.settings import DEFAULT_PARTS, PARTS, Settings
 from msrn.errors import ConfigError, Problem, did_you_mean
 
-__all__ = ["load_settings", "merge", "nest", "section_model", "setting_fields", "validate"]
+__all__ = ["load_settings", "merge", "nest", "section_model", "setting_fields", "validate", "without_unknown"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -108,6 +108,26 @@ def nest(tree: Mapping[str, Any]) -> dict[str, Any]:
         below = {rest: value} if rest else value
         nested = merge(nested, {first: nest(below) if isinstance(below, Mapping) else below})
     return nested
+
+
+def without_unknown(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A tree that another version wrote, without the settings that this version does not have; and their paths."""
+    known = [path for path, _, _ in setting_fields(tree)]
+    unknown: list[str] = []
+
+    def kept(section: Mapping[str, Any], at: str) -> dict[str, Any]:
+        found = {}
+        for key, value in section.items():
+            path = f"{at}.{key}".lstrip(".")
+            if path in PARTS or any(each.startswith(f"{path}.") for each in known):
+                found[key] = kept(value, path) if isinstance(value, Mapping) else value
+            elif path in known or (at in PARTS and key == "name"):
+                found[key] = value
+            else:
+                unknown.append(path)
+        return found
+
+    return kept(tree, ""), unknown
 
 
 def setting_fields(

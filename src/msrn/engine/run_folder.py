@@ -9,6 +9,7 @@ bundle/            the classifier of the best epoch
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 
 from msrn.bundle.metadata import Metadata
 from msrn.bundle.write import repair_bundle, write_bundle
-from msrn.config import Settings
+from msrn.config import Settings, load_settings, without_unknown
 from msrn.engine.run_log import RunLog
 from msrn.errors import BundleError, ConfigError, DataError, Problem
 from msrn.files import atomic_path, remove_partial_files, write_atomically, write_json
@@ -25,6 +26,8 @@ from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
 __all__ = ["RunFolder", "holds_state", "read_state"]
+
+logger = logging.getLogger(__name__)
 
 STATE_FILE = "last.pt"
 
@@ -82,13 +85,14 @@ class RunFolder:
 
         Raises:
             BundleError: there is none, or the file is damaged.
-            ConfigError: settings that shape the result differ from those of the run, all in one message.
+            ConfigError: settings that shape the result differ from those of the run, all in one message. Settings that
+                this version does not have, and its new ones where they have their defaults, are logged instead.
         """
         state = read_state(self.path)
         if self.writes:  # a process that was killed may have left parts of files
             remove_partial_files(self.path)
             repair_bundle(self.bundle)
-        before, now = _flat(state["settings"]), _flat(settings.model_dump(mode="json"))
+        before, now = self._settings_of(state), _flat(settings.model_dump(mode="json"))
         problems = [
             Problem(
                 f"{key} was {before.get(key)!r} in this run and is now {now.get(key)!r}",
@@ -101,6 +105,19 @@ class RunFolder:
         if problems:
             raise ConfigError.of(problems, "a resumed run must keep the settings that shape its result")
         return state
+
+    def _settings_of(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The settings of the run by path, as this version has them; what another version changed is logged."""
+        tree, gone = without_unknown(state["settings"])
+        before = _flat(load_settings(tree, str(self.path)).model_dump(mode="json"))
+        new = [f"{key} {value!r}" for key, value in before.items() if key not in _flat(tree)]
+        for named, what in (
+            (gone, "this version does not have, and which have no effect"),
+            (new, "are new, by default"),
+        ):
+            if named and self.writes:
+                logger.warning("another version of msrn began this run; settings that %s: %s", what, ", ".join(named))
+        return before
 
     def require_same_data(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Refuse to resume on other labels or other splits than the run began with.
