@@ -6,6 +6,7 @@ Only the standard library and ``msrn.errors`` are imported, so that every room c
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -23,6 +24,8 @@ __all__ = [
     "append_whole",
     "atomic_path",
     "atomic_paths",
+    "expand_home",
+    "is_partial_file",
     "refuse_to_overwrite",
     "remove_partial_files",
     "scratch_beside",
@@ -33,6 +36,11 @@ __all__ = [
 
 _PARTIAL = re.compile(r"\..{1,40}\.\d+-[0-9a-f]{8}(\.\w+)?", re.DOTALL)
 """Names of the temporary files of ``atomic_path``."""
+
+
+def expand_home(text: str) -> str:
+    """``~/`` at the start as the home folder; a shell leaves it as it is after ``=`` and in files."""
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
 
 
 def write_atomically(path: str | os.PathLike[str], data: str | bytes, *, parents: bool = False) -> None:
@@ -69,7 +77,7 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str], *, parents: bool = False) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, parents: bool = False, new: bool = False) -> Iterator[Path]:
     """A path to write to in place of ``path``: renamed to it when the block ends, removed when the block raises.
 
     The temporary file stands in the same folder and has the same suffix, because some writers choose the format by it.
@@ -80,6 +88,7 @@ def atomic_path(path: str | os.PathLike[str], *, parents: bool = False) -> Itera
     Args:
         path: the file to write.
         parents: create missing folders above it; they are removed again when the block raises.
+        new: fail if the file exists when the block ends. Of several processes that write it, one succeeds.
 
     Raises:
         OSError: the file cannot be written; the old file stays. It names ``path``, whatever library was writing.
@@ -89,12 +98,14 @@ def atomic_path(path: str | os.PathLike[str], *, parents: bool = False) -> Itera
         >>> with atomic_path(Path(tempfile.mkdtemp()) / "a.txt") as partial:
         ...     _ = partial.write_text("content")
     """
-    with atomic_paths([path], parents=parents) as (partial,):
+    with atomic_paths([path], parents=parents, new=new) as (partial,):
         yield partial
 
 
 @contextmanager
-def atomic_paths(paths: Sequence[str | os.PathLike[str]], *, parents: bool = False) -> Iterator[tuple[Path, ...]]:
+def atomic_paths(
+    paths: Sequence[str | os.PathLike[str]], *, parents: bool = False, new: bool = False
+) -> Iterator[tuple[Path, ...]]:
     """As ``atomic_path``, for files that belong together: none gets its name before the content of all is on disk."""
     pending = [_Pending.of(Path(path)) for path in paths]
     folders = dict.fromkeys(each.target.parent for each in pending)
@@ -105,7 +116,7 @@ def atomic_paths(paths: Sequence[str | os.PathLike[str]], *, parents: bool = Fal
                 for each in pending:
                     each.settle()
                 for each in pending:
-                    each.rename()
+                    each.rename(new=new)
         except BaseException:
             for each in pending:
                 each.remove()
@@ -176,11 +187,16 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
+def is_partial_file(entry: Path) -> bool:
+    """Whether a file is a temporary one of ``atomic_path``, by its name."""
+    return bool(_PARTIAL.fullmatch(entry.name)) and entry.is_file()
+
+
 def remove_partial_files(folder: str | os.PathLike[str]) -> None:
     """Remove what a killed process left of ``atomic_path`` in a folder that no other process writes to."""
     for entry in Path(folder).iterdir():
-        if _PARTIAL.fullmatch(entry.name) and entry.is_file():
-            entry.unlink()
+        if is_partial_file(entry):
+            entry.unlink(missing_ok=True)
 
 
 def refuse_to_overwrite(paths: Sequence[Path], *, force: bool) -> None:
@@ -222,14 +238,31 @@ class _Pending:
                 os.chmod(self.partial, stat.S_IMODE(self.mode))
             _sync(self.partial)
 
-    def rename(self) -> None:
-        if self.partial != self.target:
+    def rename(self, *, new: bool) -> None:
+        if self.partial == self.target:
+            return
+        if new:
+            _link(self.partial, self.target)
+        else:
             os.replace(self.partial, self.target)
 
     def remove(self) -> None:
         if self.partial != self.target:
             with contextlib.suppress(OSError):  # a second error would hide the first
                 self.partial.unlink()
+
+
+def _link(partial: Path, target: Path) -> None:
+    """Give a file its name unless that exists: this is one step, and a rename would overwrite."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        target.touch(exist_ok=False)  # a file system without hard links
+        os.replace(partial, target)
+    else:
+        partial.unlink()
 
 
 @contextmanager

@@ -11,13 +11,14 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from msrn.errors import ConfigError, did_you_mean
+from msrn.files import expand_home
 
-__all__ = ["KINDS", "Options", "load", "names", "options_class"]
+__all__ = ["KINDS", "Options", "PathText", "load", "names", "options_class"]
 
 HEADS = {
     "msrn": "msrn.models.heads.msrn:MSRN",
@@ -87,6 +88,10 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "writer": WRITERS,
     "command": COMMANDS,
 }
+
+
+PathText = Annotated[str, AfterValidator(expand_home)]
+"""A setting that may name a file or folder; ``~/`` is the home folder wherever it is written."""
 
 
 class Options(BaseModel):

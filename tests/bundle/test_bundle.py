@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from safetensors.torch import load_file, save_file
 
 from msrn.bundle.metadata import read_metadata
 from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import is_among, read_split_images
 from msrn.bundle.verify import file_digest
 from msrn.bundle.write import repair_bundle, write_bundle
 from msrn.config import Settings
+from msrn.data.manifest import Record
+from msrn.data.readers.table import read_table
 from msrn.errors import BundleError, MsrnError, WeightsError
 from msrn.models.label_semantics import PrecomputedSemantics
 
-FILES = {"bundle.json", "model.safetensors", "label_inputs.safetensors"}
+FILES = {"bundle.json", "model.safetensors", "label_inputs.safetensors"}  # those that prediction reads
 
 
 @pytest.fixture
@@ -53,8 +57,9 @@ def test_reading_a_bundle_draws_no_random_weights(tiny_run: Path) -> None:
 
 def test_a_bundle_comes_back_as_it_was_written(tiny_run: Path, tmp_path: Path, tiny: Callable[..., Settings]) -> None:
     first = read_bundle(tiny_run, precompute=False)
-    write_bundle(tmp_path / "again", first.model, first.inputs, first.metadata)
-    for name in FILES:
+    images = read_split_images(tiny_run / "bundle", first.metadata)
+    write_bundle(tmp_path / "again", first.model, first.inputs, first.metadata, split_images=images)
+    for name in (*FILES, "split_images.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run / "bundle" / name).read_bytes()
     assert first.metadata.settings == tiny(tiny_run).model_dump(mode="json")
     assert first.preprocessing.size == 64
@@ -74,6 +79,24 @@ def test_a_bundle_records_what_it_was_made_of(tiny_run: Path) -> None:
     assert metadata.epoch in (1, 2)
     assert metadata.precision == "32-true"
     assert "best F1 per label" in metadata.thresholds_chosen
+
+
+def test_a_bundle_records_by_hashes_which_images_it_was_made_of(tiny_run: Path, bundle: Path, scenes: Path) -> None:
+    images = read_split_images(bundle, read_metadata(bundle))
+    labels = read_bundle(tiny_run).labels
+    train, val, test = (read_table(scenes / f"{name}.csv", labels) for name in ("train", "val", "test"))
+    assert [int(is_among(each, images["train"]).sum()) for each in (train, val, test)] == [48, 0, 0]
+    assert [int(is_among(each, images["val"]).sum()) for each in (train, val, test)] == [0, 13, 0]
+    moved = replace(train, root=Path("/elsewhere"))
+    named = replace(train, root=Path(), records=tuple(Record(str(train.path(n))) for n in range(3)))
+    assert is_among(moved, images["train"]).all()
+    assert is_among(named, images["train"]).all()
+    raw = (bundle / "split_images.safetensors").read_bytes()
+    assert b"images/train" not in raw
+    (bundle / "split_images.safetensors").unlink()
+    assert read_bundle(bundle).labels  # prediction does not need it
+    with pytest.raises(BundleError, match=r"found no split_images\.safetensors"):
+        read_split_images(bundle, read_metadata(bundle))
 
 
 def test_label_inputs_stand_under_names_of_the_bundles_own(tiny_run: Path) -> None:

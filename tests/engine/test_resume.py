@@ -84,10 +84,10 @@ def test_a_run_that_dies_anywhere_goes_on_from_its_last_checkpoint(
 ) -> None:
     original, calls = getattr(training.Trainer, method), iter(range(1, 1000))
 
-    def dying(self: Any, *arguments: Any) -> Any:
+    def dying(self: Any, *arguments: Any, **options: Any) -> Any:
         if next(calls) == call:
             raise Crash
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
     every_step = {"checkpoint_minutes": 0}
     with monkeypatch.context() as patch:

@@ -32,7 +32,7 @@ def test_a_run_leaves_settings_log_state_metrics_and_bundle(tiny_run: Path) -> N
     found = {path.relative_to(tiny_run).as_posix() for path in tiny_run.rglob("*") if path.is_file()}
     assert found == {
         "settings.yaml", "log.jsonl", "last.pt", "metrics-val.json", "bundle/bundle.json", "bundle/model.safetensors",
-        "bundle/label_inputs.safetensors",
+        "bundle/label_inputs.safetensors", "bundle/split_images.safetensors",
     }  # fmt: skip
     log = lines(tiny_run)
     assert [line["event"] for line in log] == ["start", "epoch", "evaluate", "epoch", "evaluate", "end"]
@@ -265,7 +265,7 @@ def test_a_loss_is_checked_every_few_steps_where_the_device_must_not_wait(tiny: 
     batches = iter(run._loader(0, 0))
     for step in range(4):
         run.learner.step(step, [next(batches)], steps_per_epoch=STEPS)
-    with pytest.raises(learning.NonFiniteLoss) as caught:
+    with pytest.raises(learning.NonFinite) as caught:
         run.learner.check(threading.Event())
     assert 1 <= caught.value.step <= 2  # the step that failed, not the one it was found at
     assert len(caught.value.positions) == 8

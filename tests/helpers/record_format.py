@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 
 from msrn.bundle.metadata import read_metadata
 from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import read_split_images
 from msrn.bundle.write import write_bundle
 from msrn.config import load_settings, merge
 from msrn.engine.evaluate import evaluate
@@ -60,8 +61,8 @@ def record() -> None:
     settings = load_settings(merge(preset("tiny"), SETTINGS))
     save = Trainer.save
 
-    def save_and_stop(trainer: Trainer) -> None:
-        save(trainer)
+    def save_and_stop(trainer: Trainer, *, first: bool = False) -> None:
+        save(trainer, first=first)
         if trainer.progress.epochs == 1:
             raise Interrupted(trainer.folder.path)
 
@@ -77,7 +78,9 @@ def record() -> None:
     RunFolder(Path("run"), writes=True).save_state(state)
     bundle = read_bundle("run", precompute=False)
     bundle.model.load_state_dict(state["model"])
-    write_bundle(Path("run/bundle"), bundle.model, bundle.inputs, read_metadata("run"))
+    metadata = read_metadata("run")
+    images = read_split_images(Path("run/bundle"), metadata)
+    write_bundle(Path("run/bundle"), bundle.model, bundle.inputs, metadata, split_images=images)
     shutil.copytree("run", "done")
     images = sorted(Path("data/val").iterdir())
     expected = {

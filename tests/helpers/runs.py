@@ -37,7 +37,9 @@ def result(folder: Path) -> dict[str, Any]:
     state = torch.load(folder / "last.pt", weights_only=True)
     state["progress"].pop("seconds")
     files = ["metrics-val.json", "settings.yaml"]
-    files += [f"bundle/{name}" for name in ("model.safetensors", "label_inputs.safetensors", "bundle.json")]
+    files += [f"bundle/{name}.safetensors" for name in ("model", "label_inputs", "split_images")] + [
+        "bundle/bundle.json"
+    ]
     return {
         "state": plain(state),
         "log": lines(folder, "start", "epoch", "evaluate", "end"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from msrn.errors import DataError
 from msrn.metrics import MultilabelMetrics, multilabel_metrics
-from msrn.metrics.results import FORMAT_VERSION
+from msrn.metrics.results import FORMAT
 
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -58,11 +58,11 @@ def test_the_keys_of_the_file_are_the_names_that_papers_print(draw: Draw) -> Non
     assert list(tree["protocol"])[:3] == ["AP", "entries", "thresholds"]
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [FORMAT.version + 1, 0, "1", None])
 def test_another_format_version_is_refused(draw: Draw, version: Any) -> None:
     tree = some(draw).to_json() | {"format_version": version}
     got = "none" if version is None else version
-    with pytest.raises(DataError, match=rf"format version {FORMAT_VERSION}, got {got}(?s:.*)old\.json"):
+    with pytest.raises(DataError, match=rf"format version {FORMAT.version}, got {got}(?s:.*)old\.json"):
         MultilabelMetrics.from_json(tree, "old.json")
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from msrn.audit.issues import Issue, Severity
-from msrn.errors import DataError, Problem
+from msrn.json_results import ResultFormat
 
-__all__ = ["FORMAT_VERSION", "CheckResult", "CheckedSplit"]
+__all__ = ["FORMAT", "CheckResult", "CheckedSplit"]
 
-FORMAT_VERSION = 1
-"""Of the JSON: increased when a field changes its meaning or is removed."""
+FORMAT = ResultFormat("a check", 1, "run msrn data check --json again")
+"""The version is increased when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class CheckResult:
         """A tree of plain values for ``json.dump``, with ``format_version``; the guide describes its fields."""
         tree = _RESULT.dump_python(self)
         issues = tree.pop("issues")
-        return {"format_version": FORMAT_VERSION, **tree, "counts": self.counts, "issues": issues}
+        return {"format_version": FORMAT.version, **tree, "counts": self.counts, "issues": issues}
 
     @classmethod
     def from_json(cls, tree: Any, where: str = "") -> CheckResult:
@@ -69,18 +68,7 @@ class CheckResult:
         Raises:
             DataError: the tree is of another format version, or a value is missing or of the wrong type.
         """
-        version = tree.get("format_version") if isinstance(tree, Mapping) else None
-        if version != FORMAT_VERSION:
-            got = "none" if version is None else version
-            hint = "run msrn data check --json again"
-            raise DataError(f"expected a check of format version {FORMAT_VERSION}, got {got}", where, hint)
-        try:
-            return _RESULT.validate_python(tree)
-        except ValidationError as error:
-            problems = [
-                Problem(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}", where) for detail in error.errors()
-            ]
-            raise DataError.of(problems, "the result of the check is damaged") from None
+        return FORMAT.read(_RESULT, FORMAT.require(tree, where), where)
 
 
 _RESULT = TypeAdapter(CheckResult)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 from msrn.config import without_unknown
 from msrn.data.manifest import Manifest
 from msrn.data.transforms import Preprocessing
-from msrn.errors import BundleError
+from msrn.errors import BundleError, LabelError
 from msrn.labels.embeddings import Resolved
 from msrn.labels.space import LabelSpace
 from msrn.metrics.calibration import CalibrationMeasures, LabelCalibration
@@ -22,6 +22,7 @@ from msrn.metrics.thresholds import TunedThreshold
 
 __all__ = [
     "FORMAT_VERSION",
+    "IMAGES_FILE",
     "INPUTS_FILE",
     "METADATA_FILE",
     "WEIGHTS_FILE",
@@ -30,6 +31,7 @@ __all__ = [
     "SplitRecord",
     "ThresholdRecord",
     "bundle_folder",
+    "in_run_folder",
     "read_metadata",
 ]
 
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 METADATA_FILE, WEIGHTS_FILE, INPUTS_FILE = "bundle.json", "model.safetensors", "label_inputs.safetensors"
+IMAGES_FILE = "split_images.safetensors"
+"""Only where the images of training are known, and not read to predict."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -177,6 +181,12 @@ def bundle_folder(folder: str | Path) -> Path:
     return inside if not (folder / METADATA_FILE).exists() and (inside / METADATA_FILE).exists() else folder
 
 
+def in_run_folder(folder: str | Path) -> bool:
+    """Whether a bundle lies in the folder of its run, where that run's results belong."""
+    bundle = bundle_folder(folder)
+    return bundle.name == "bundle" and (bundle.parent / "settings.yaml").exists()
+
+
 def read_metadata(folder: str | Path) -> Metadata:
     """``bundle.json`` of a bundle or of the run folder that holds it.
 
@@ -208,7 +218,7 @@ def read_metadata(folder: str | Path) -> Metadata:
         raise BundleError(f"the bundle is damaged: {place}: {first['msg']}", where, "copy the folder again") from error
     try:
         digest = metadata.label_space().digest
-    except Exception as error:
+    except LabelError as error:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
     named = [metadata.thresholds.keys(), *([metadata.calibration.labels.keys()] if metadata.calibration else [])]
     if digest != metadata.labels_digest or any(keys != set(metadata.labels) for keys in named):

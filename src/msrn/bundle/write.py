@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from importlib import metadata as packages
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from msrn.bundle.metadata import INPUTS_FILE, METADATA_FILE, WEIGHTS_FILE, Metadata
+from msrn.bundle.metadata import IMAGES_FILE, INPUTS_FILE, METADATA_FILE, WEIGHTS_FILE, Metadata
 from msrn.bundle.verify import file_digest
 from msrn.errors import BundleError
 from msrn.files import atomic_path, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
-__all__ = ["package_versions", "repair_bundle", "write_bundle", "write_metadata"]
+__all__ = ["package_versions", "repair_bundle", "try_to_write", "write_bundle", "write_metadata"]
 
 
 def package_versions() -> dict[str, str]:
@@ -25,7 +28,14 @@ def package_versions() -> dict[str, str]:
     return {name: packages.version(name) for name in ("msrn", "torch", "torchvision", "timm", "pillow")}
 
 
-def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs, metadata: Metadata) -> None:
+def write_bundle(
+    folder: Path,
+    model: MultiLabelClassifier,
+    inputs: LabelInputs,
+    metadata: Metadata,
+    *,
+    split_images: Mapping[str, np.ndarray] | None = None,
+) -> Metadata:
     """Write weights, label inputs and metadata; a bundle that is already there is replaced as a whole.
 
     Args:
@@ -33,6 +43,10 @@ def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs,
         model: as trained, not precomputed.
         inputs: the label inputs the head was built with.
         metadata: everything else; ``files`` is filled in here.
+        split_images: ``image_hashes`` of the splits of training, by ``train`` and ``val``; None: they are not known.
+
+    Returns:
+        The metadata as written.
 
     Raises:
         BundleError: the folder exists and is no bundle. OSError: it cannot be written; the old bundle stays.
@@ -40,19 +54,26 @@ def write_bundle(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs,
     if folder.exists() and not (folder / METADATA_FILE).is_file():
         hint = "move it away, or choose another run folder"
         raise BundleError("expected a bundle or nothing here", str(folder), hint)
-    partial, old = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = _beside(folder)
+    repair_bundle(folder)
     try:
-        partial.mkdir(parents=True)
-        tensors = {"embeddings": inputs.embeddings, "graph": inputs.graph}
-        _save(partial / WEIGHTS_FILE, model.state_dict())
-        _save(partial / INPUTS_FILE, {name: tensor for name, tensor in tensors.items() if tensor is not None})
-        files = {name: file_digest(partial / name) for name in (WEIGHTS_FILE, INPUTS_FILE)}
-        write_json(partial / METADATA_FILE, metadata.model_copy(update={"files": files}).to_json())
-        shutil.rmtree(old, ignore_errors=True)
+        written = _write_files(partial, model, inputs, metadata, split_images)
         if folder.exists():
             os.replace(folder, old)
         os.replace(partial, folder)
+    finally:
+        repair_bundle(folder)
+    return written
+
+
+def try_to_write(folder: Path, model: MultiLabelClassifier, inputs: LabelInputs, metadata: Metadata) -> None:
+    """Write the files of a bundle beside ``folder`` and remove them: what cannot be written shows before training.
+
+    Raises:
+        OSError: as ``write_bundle``.
+    """
+    try:
+        _write_files(_beside(folder)[0], model, inputs, metadata, None)
     finally:
         repair_bundle(folder)
 
@@ -64,11 +85,38 @@ def write_metadata(folder: Path, metadata: Metadata) -> None:
 
 def repair_bundle(folder: Path) -> None:
     """Finish or undo what was begun of ``write_bundle``: afterwards there is a whole bundle, or none."""
-    partial, old = (folder.with_name(f"{folder.name}.{suffix}") for suffix in ("partial", "old"))
+    partial, old = _beside(folder)
     if old.exists() and not folder.exists():
         os.replace(old, folder)
     for left in (partial, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where a bundle is written, and where the one that it replaces waits."""
+    return folder.with_name(f"{folder.name}.partial"), folder.with_name(f"{folder.name}.old")
+
+
+def _write_files(
+    folder: Path,
+    model: MultiLabelClassifier,
+    inputs: LabelInputs,
+    metadata: Metadata,
+    split_images: Mapping[str, np.ndarray] | None,
+) -> Metadata:
+    folder.mkdir(parents=True)
+    given = {"embeddings": inputs.embeddings, "graph": inputs.graph}
+    tensors = {
+        WEIGHTS_FILE: model.state_dict(),
+        INPUTS_FILE: {name: tensor for name, tensor in given.items() if tensor is not None},
+    }
+    if split_images is not None:
+        tensors[IMAGES_FILE] = {name: torch.from_numpy(hashes) for name, hashes in split_images.items()}
+    for name, content in tensors.items():
+        _save(folder / name, content)
+    written = metadata.model_copy(update={"files": {name: file_digest(folder / name) for name in tensors}})
+    write_json(folder / METADATA_FILE, written.to_json())
+    return written
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

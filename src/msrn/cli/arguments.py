@@ -15,13 +15,13 @@ import yaml
 from pydantic import BaseModel
 
 from msrn.cli.command import Command
-from msrn.cli.parser import Parser, expand_home
+from msrn.cli.parser import Parser
 from msrn.cli.settings_help import settings_help
 from msrn.config import PARTS, DataSettings, Settings, load_settings, merge, section_model, setting_fields, validate
 from msrn.errors import ConfigError, did_you_mean
 from msrn.presets import preset, preset_names, read_yaml
 
-__all__ = ["SECTIONS", "command_parser", "data_settings", "parse", "print_config", "resolve"]
+__all__ = ["SECTIONS", "command_parser", "data_settings", "only", "parse", "print_config", "resolve"]
 
 SECTIONS = tuple(name for name in Settings.model_fields if name != "preset")
 
@@ -80,7 +80,7 @@ def print_config(args: Namespace, settings: BaseModel) -> int:
     tree = settings.model_dump(mode="json")
     tree = {"data": tree} if isinstance(settings, DataSettings) else tree
     kept = {name: tree[name] for name in ("preset",) if name in tree}
-    kept |= _only(tree, args.command.settings, "")
+    kept |= only(tree, args.command.settings, "")
     print(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), end="")
     return 0
 
@@ -112,8 +112,12 @@ def _split(arguments: Sequence[str], parser: Parser) -> tuple[list[str], list[tu
         takes_value = setting or parser.takes_value(flag)
         if takes_value and not equals and (not rest or rest[0].startswith("--")):
             raise ConfigError(f"expected a value after {flag}", "command line", f"{flag} VALUE")
-        if equals and flag in parser.flags and not takes_value:
-            raise ConfigError(f"{flag} takes no value, got {value!r}", "command line")
+        switch = flag in parser.flags and not takes_value
+        given = value if equals else rest[0] if rest and rest[0].lower() in ("true", "false") else ""
+        if switch and (equals or given):
+            raise ConfigError(
+                f"{flag} takes no value, got {given!r}", "command line", f"write {flag} alone, or leave it out"
+            )
         if setting:
             pairs.append((path, value if equals else rest.pop(0)))
         else:
@@ -157,7 +161,8 @@ def _must_be_read(path: str, args: Namespace, prog: str) -> None:
         raise ConfigError(f"{prog} reads no settings, got --{path}", "command line", _see_help(prog))
     if any(path == known for known, _, _ in setting_fields(merge(_base_tree(args), args.flags), only=[path])):
         raise ConfigError(f"{prog} does not read the setting {path}", "command line", _see_help(prog))
-    hint = did_you_mean(path, _readable(args)) or _see_help(prog)
+    known = [f"--{each}" for each in _readable(args)]
+    hint = did_you_mean(f"--{path}", known) or _see_help(prog)
     raise ConfigError(f"unknown setting {path}", "command line", hint)
 
 
@@ -202,18 +207,18 @@ def _read_value(annotation: Any, text: str) -> Any:
             value = text
         if value is None and str in get_args(annotation):
             value = text
-    return expand_home(value) if isinstance(value, str) else value
+    return value
 
 
-def _only(tree: Mapping[str, Any], reads: Collection[str], at: str) -> dict[str, Any]:
-    """The part of a tree that is read."""
+def only(tree: Mapping[str, Any], reads: Collection[str], at: str) -> dict[str, Any]:
+    """The part of a tree that ``reads``, sections and fields, name."""
     kept: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{at}.{key}".lstrip(".")
         if path in reads:
             kept[key] = value
         elif any(read.startswith(f"{path}.") for read in reads):
-            kept[key] = _only(value, reads, path)
+            kept[key] = only(value, reads, path)
     return kept
 
 

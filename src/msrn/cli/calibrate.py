@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 
 from msrn.cli.arguments import print_config, resolve
-from msrn.cli.command import Command
+from msrn.cli.command import Command, speaks
+from msrn.cli.recorded import recorded_settings
 from msrn.errors import ConfigError
 
 __all__ = ["COMMAND"]
@@ -33,18 +33,17 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Calibrate, write it into the bundle, and print what it changed."""
-    from msrn.bundle.metadata import bundle_folder, read_metadata
+    from msrn.bundle.metadata import bundle_folder
 
     if args.min_support < 1:
         raise ConfigError(f"expected at least 1, got {args.min_support}", "--min_support")
-    recorded = read_metadata(args.bundle).settings
-    settings = resolve(args, {section: recorded[section] for section in ("data", "run")})
+    settings = resolve(args, recorded_settings(args.bundle, COMMAND.settings))
     if args.print_config:
         return print_config(args, settings)
     from msrn.engine.calibrate import calibrate_bundle, calibration_text
 
     metadata = calibrate_bundle(args.bundle, settings, args.method, min_support=args.min_support, force=args.force)
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         print(calibration_text(metadata))
         print(f"\nwritten into {bundle_folder(args.bundle)}")
     return 0
@@ -57,8 +56,8 @@ COMMAND = Command(
     arguments=arguments,
     run=run,
     settings=(
-        *(f"data.{name}" for name in ("reader", "root", "train", "val", "val_fraction", "difficult")),
+        *(f"data.{name}" for name in ("reader", "root", "train", "val", "difficult")),
         *("data.eval_batch_size", "data.workers"),
-        *("run.device", "run.devices", "run.precision", "run.seed"),
+        *("run.device", "run.devices", "run.precision"),
     ),
 )

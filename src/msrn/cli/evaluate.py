@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command, speaks
+from msrn.cli.recorded import recorded_settings
 from msrn.errors import ConfigError
 
 __all__ = ["COMMAND"]
@@ -22,11 +23,9 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Evaluate, and print the table."""
-    from msrn.bundle.metadata import read_metadata
-
     if args.split is None and "test" in args.flags.get("data", {}):
         raise ConfigError("--data.test is not read for the split val", "command line", "pass --split test")
-    settings = resolve(args, read_metadata(args.bundle).training_settings("data", "run"))
+    settings = resolve(args, recorded_settings(args.bundle, COMMAND.settings))
     if args.print_config:
         return print_config(args, settings)
     from msrn.engine.evaluate import evaluate
@@ -43,13 +42,14 @@ def run(args: Namespace) -> int:
 
 COMMAND = Command(
     summary="evaluate a bundle on a labelled set of images",
-    description="Evaluate a bundle on a split of a labelled set. Data settings start from those of its training.\n"
+    description="Evaluate a bundle on a split of a labelled set. Data settings start from those of its training; of a\n"
+    "bundle that is not in its run folder, paths that lead elsewhere are left out.\n"
     "Of --preset and --config, the settings listed below are used.",
     arguments=arguments,
     run=run,
     settings=(
-        *(f"data.{name}" for name in ("reader", "root", "train", "val", "test", "val_fraction", "difficult")),
+        *(f"data.{name}" for name in ("reader", "root", "train", "val", "test", "difficult")),
         *("data.eval_batch_size", "data.workers"),
-        *("run.device", "run.devices", "run.precision", "run.seed"),
+        *("run.device", "run.devices", "run.precision"),
     ),
 )

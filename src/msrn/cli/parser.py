@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from msrn.errors import ConfigError, did_you_mean
+from msrn.files import expand_home
 
-__all__ = ["Parser", "expand_home"]
+__all__ = ["Parser"]
 
 EXPECTED = {int: "a whole number", float: "a number"}
 
@@ -52,11 +52,6 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """What is left for argparse to find: required arguments that are missing."""
         raise ConfigError(message, "command line", f"see {self.prog} --help")
-
-
-def expand_home(text: str) -> str:
-    """``~/`` at the start as the home folder; a shell leaves it as it is after ``=``."""
-    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
 
 
 def _reader(name: str, kind: Any, choices: list[str]) -> Callable[[str], Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from msrn.cli.command import Command
 from msrn.errors import DataError
@@ -23,7 +23,11 @@ def arguments(parser: ArgumentParser) -> None:
         "--format", choices=("table", "json", "csv"), default="table", help="json: one object per line (%(default)s)"
     )
     parser.add_argument("--threshold", type=float, help="one probability for all labels; default: the bundle's")
-    parser.add_argument("--top", type=int, help="only the best labels, this many; default: all in json and csv")
+    parser.add_argument(
+        "--top",
+        type=int,
+        help="only the best labels, this many; default: all in json and csv, those over threshold in table",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     parser.add_argument("--optimize", action="store_true", help="choose the fastest variant on the first batch")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time (%(default)s)")
@@ -35,7 +39,7 @@ def run(args: Namespace) -> int:
     from msrn.data.archives.names import is_archive
     from msrn.ops.semantic_attention import set_default_form
 
-    many = len(args.images) > FEW or any(Path(image).is_dir() or is_archive(image) for image in args.images)
+    many = len(args.images) > FEW or any(os.path.isdir(image) or is_archive(image) for image in args.images)
     if many or args.optimize:
         return _predict(args)
     before = set_default_form("chunked")  # loading the fused kernel would take longer than it saves

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command
+from msrn.cli.recorded import recorded_settings
 from msrn.errors import BundleError, ConfigError, DataError, LabelError, reason
 
 if TYPE_CHECKING:
@@ -27,11 +28,9 @@ def run(args: Namespace) -> int:
     """Print the cost."""
     base = None
     if args.bundle:
-        from msrn.bundle.metadata import read_metadata
-
         if args.num_labels is not None:
             raise ConfigError("a bundle has its own labels", "--num_labels", "leave it out")
-        base = read_metadata(args.bundle).training_settings("data", "model", "loss", "optim", "run")
+        base = recorded_settings(args.bundle, COMMAND.settings)
     settings = resolve(args, base)
     if args.print_config:
         return print_config(args, settings)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
 
 from msrn.cli.arguments import print_config, resolve
-from msrn.cli.command import Command
+from msrn.cli.command import Command, speaks
+from msrn.cli.recorded import recorded_settings
 
 __all__ = ["COMMAND"]
 
@@ -19,15 +19,16 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Choose the thresholds, write them into the bundle, and print them."""
-    from msrn.bundle.metadata import bundle_folder, read_metadata
+    from msrn.bundle.metadata import bundle_folder
 
-    settings = resolve(args, read_metadata(args.bundle).training_settings("data", "run"))
+    reads = set(COMMAND.settings) - {"thresholds"}
+    settings = resolve(args, recorded_settings(args.bundle, reads))
     if args.print_config:
         return print_config(args, settings)
     from msrn.engine.tune import retune_thresholds, thresholds_text
 
     metadata = retune_thresholds(args.bundle, settings, force=args.force)
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         print(thresholds_text(metadata))
         print(f"\nwritten into {bundle_folder(args.bundle)}")
     return 0
@@ -41,8 +42,8 @@ COMMAND = Command(
     run=run,
     settings=(
         "thresholds",
-        *(f"data.{name}" for name in ("reader", "root", "train", "val", "val_fraction", "difficult")),
+        *(f"data.{name}" for name in ("reader", "root", "train", "val", "difficult")),
         *("data.eval_batch_size", "data.workers"),
-        *("run.device", "run.devices", "run.precision", "run.seed"),
+        *("run.device", "run.devices", "run.precision"),
     ),
 )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from datetime import datetime
 from pathlib import Path
 
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command, speaks
-from msrn.config import Settings, without_unknown
-from msrn.errors import TrainingError, reason, write_hint
+from msrn.config import Settings, idle_settings, without_unknown
+from msrn.errors import ConfigError, Problem, TrainingError, reason, write_hint
 
 __all__ = ["COMMAND"]
 
@@ -29,6 +28,7 @@ def run(args: Namespace) -> int:
     from msrn.engine.run_folder import holds_state
     from msrn.engine.trainer import Interrupted, train
 
+    _require_effect(args.paths, settings)
     try:
         result = train(settings, resume=bool(args.resume))
     except Interrupted as stop:
@@ -36,11 +36,11 @@ def run(args: Namespace) -> int:
             print(f"stopped and saved; continue with: {_resume(stop.folder)}", file=sys.stderr)
         return 130
     except OSError as error:  # a full disk; what was saved before is intact
-        folder = Path(settings.run.folder)
-        hint = write_hint(error, f"continue with: {_resume(folder)}")
-        if not hint or not holds_state(folder):
+        folder = next((each for each in Path(error.filename or "").parents if holds_state(each)), None)
+        hint = write_hint(error, f"continue with: {_resume(folder)}") if folder else ""
+        if not hint:
             raise
-        raise TrainingError(reason(error), str(error.filename or folder), hint) from error
+        raise TrainingError(reason(error), str(error.filename), hint) from error
     if speaks():
         if result.val_map is None:
             print(f"no validation split: the weights of epoch {result.best_epoch}, the last, are kept")
@@ -55,17 +55,23 @@ def _resume(folder: Path) -> str:
     return f"msrn train --resume {shlex.quote(str(folder))}"
 
 
+def _require_effect(paths: list[str], settings: Settings) -> None:
+    """Refuse a flag that would change nothing, given what other settings choose."""
+    from msrn.models.classifier import head_class
+
+    idle = idle_settings(settings, needs=head_class(settings.model.head.name).needs(settings.model.head))
+    problems = [Problem(f"--{path} has no effect: {idle[path]}", "command line") for path in paths if path in idle]
+    if problems:
+        raise ConfigError.of(problems, "some flags have no effect")
+
+
 def _settings(args: Namespace) -> Settings:
     if args.resume:
         from msrn.engine.run_folder import read_state
 
         saved, _ = without_unknown(read_state(Path(args.resume))["settings"])
         return resolve(args, saved, {"run": {"folder": args.resume}})
-    settings = resolve(args)
-    if settings.run.folder or args.print_config:
-        return settings
-    folder = f"runs/{settings.preset or settings.data.reader.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    return settings.model_copy(update={"run": settings.run.model_copy(update={"folder": folder})})
+    return resolve(args)
 
 
 COMMAND = Command(

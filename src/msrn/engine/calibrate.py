@@ -63,7 +63,7 @@ def calibrate_bundle(
         )
     record = None
     if method != "none":
-        manifest = validation_images(settings, bundle)
+        manifest = validation_images(settings, folder, before)
         model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
         logits = split_logits(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
         target = split_targets(manifest, settings.data.difficult).counts

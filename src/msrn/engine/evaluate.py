@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib import metadata as packages
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,18 @@ from numpy.typing import ArrayLike
 from torch import nn
 from torch.utils.data import DataLoader
 
-from msrn.bundle.metadata import WEIGHTS_FILE, bundle_folder
-from msrn.bundle.read import Bundle, read_bundle
+from msrn.bundle.metadata import WEIGHTS_FILE, Metadata, bundle_folder, in_run_folder
+from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import is_among, read_split_images
+from msrn.bundle.write import package_versions
 from msrn.config import DataSettings, DifficultPolicy, Settings
-from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
+from msrn.data.dataset import ImageDataset, LabelledDataset, evaluation_loader, on_device
 from msrn.data.manifest import DIFFICULT, Manifest
 from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.processes import one_fate
-from msrn.engine.setup import read_named_split, split_targets
+from msrn.engine.setup import hold_out, read_labelled_train, read_split, split_targets
 from msrn.errors import DataError, TrainingError
 from msrn.files import atomic_paths, refuse_to_overwrite, write_json
 from msrn.metrics.calibration import calibration_measures
@@ -34,9 +38,21 @@ from msrn.metrics.multilabel import multilabel_metrics
 from msrn.models.classifier import memory_layout, probabilities
 from msrn.progress import progress_bar
 
-__all__ = ["evaluate", "evaluate_scores", "read_evaluated_split", "score_split", "split_logits"]
+__all__ = [
+    "StopRequestedError",
+    "evaluate",
+    "evaluate_scores",
+    "model_record",
+    "read_evaluated_split",
+    "score_split",
+    "split_logits",
+]
 
 logger = logging.getLogger(__name__)
+
+
+class StopRequestedError(Exception):
+    """Scoring was asked to stop, and has not finished."""
 
 
 def score_split(
@@ -46,11 +62,14 @@ def score_split(
     *,
     settings: DataSettings,
     fabric: Fabric,
-    images: ImageDataset | None = None,
+    images: LabelledDataset | None = None,
+    stop: threading.Event | None = None,
     title: str = "evaluate",
 ) -> np.ndarray:
     """Probabilities ``(n, L)`` of a split's images in float32; arguments and errors are those of ``split_logits``."""
-    logits = split_logits(model, manifest, preprocessing, settings=settings, fabric=fabric, images=images, title=title)
+    logits = split_logits(
+        model, manifest, preprocessing, settings=settings, fabric=fabric, images=images, stop=stop, title=title
+    )
     return probabilities(torch.from_numpy(logits)).float().numpy()
 
 
@@ -61,7 +80,8 @@ def split_logits(
     *,
     settings: DataSettings,
     fabric: Fabric,
-    images: ImageDataset | None = None,
+    images: LabelledDataset | None = None,
+    stop: threading.Event | None = None,
     title: str = "evaluate",
 ) -> np.ndarray:
     """Logits ``(n, L)`` of a split's images in float32, in the manifest's order, on every process.
@@ -73,10 +93,11 @@ def split_logits(
         settings: batch size and workers.
         fabric: device, precision and processes; each process scores an unpadded shard.
         images: the split's images in another form, such as cached features; None reads the files.
+        stop: looked at after each batch; None: scoring is finished in any case.
         title: of the progress bar.
 
     Raises:
-        DataError: an image cannot be read. TrainingError: a score is not finite.
+        DataError: an image cannot be read. TrainingError: a score is not finite. StopRequestedError: ``stop`` was set.
     """
     if images is None:
         transform, targets = eval_transform(preprocessing), manifest.targets("negative")
@@ -88,7 +109,7 @@ def split_logits(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    shard = _score(model.eval(), loader, len(manifest), fabric=fabric, title=title)
+    shard = _score(model.eval(), loader, len(manifest), fabric=fabric, title=title, stop=stop)
     shards = [shard]
     if fabric.world_size > 1:
         shards = [shard] * fabric.world_size
@@ -108,7 +129,13 @@ def split_logits(
 
 @torch.inference_mode()
 def _score(
-    model: nn.Module, loader: DataLoader[Any], total: int, *, fabric: Fabric, title: str
+    model: nn.Module,
+    loader: DataLoader[Any],
+    total: int,
+    *,
+    fabric: Fabric,
+    title: str,
+    stop: threading.Event | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The shard of this process: positions in the split, and their logits."""
     indices: list[int] = []
@@ -121,6 +148,8 @@ def _score(
             rows.append(logits.float().cpu().numpy())
             indices.extend(int(index) for index in batch["index"])
             ticker.advance(len(batch["index"]) * fabric.world_size)
+            if stop and stop.is_set():
+                raise StopRequestedError
     return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 
@@ -159,19 +188,12 @@ def evaluate(
     fabric = make_fabric(settings)
     bundle = read_bundle(folder)
     metadata = bundle.metadata
-    manifest = read_evaluated_split(settings, split, bundle)
+    images = read_split_images(bundle_folder(folder), metadata)
+    manifest = read_evaluated_split(settings, split, metadata, images)
     model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     thresholds = np.asarray(bundle.thresholds) if tuned else 0.5
-    tuned_on = metadata.thresholds_split.digest if metadata.thresholds_split else ""
-    evaluated = EvaluatedModel(
-        weights=metadata.files[WEIGHTS_FILE],
-        image_size=bundle.preprocessing.size,
-        precision=settings.run.precision,
-        tuned=tuned,
-        tuned_on_this_split=tuned and tuned_on == manifest.digest,
-        msrn=packages.version("msrn"),
-    )
+    evaluated = model_record(metadata, manifest, images, precision=settings.run.precision, tuned=tuned)
     evaluation = evaluate_scores(scores, manifest, difficult=settings.data.difficult, thresholds=thresholds)
     targets = split_targets(manifest, settings.data.difficult)
     evaluation = replace(
@@ -180,48 +202,131 @@ def evaluate(
         mean_ap_interval=mean_ap_interval(scores, targets.ap),
         calibration=calibration_measures(scores, targets.counts),
     )
-    if evaluated.tuned_on_this_split:
-        logger.warning("the thresholds were tuned on this very split: precision, recall and F1 are too high for others")
-    if manifest.digest == metadata.splits["train"].digest:
-        logger.warning("the model was trained on this very split: all figures are too high for others")
+    _warn_of_seen_images(evaluated, manifest, metadata)
     if fabric.is_global_zero:
-        images = np.array([record.image for record in manifest.records])
+        names = np.array([record.image for record in manifest.records])
         with atomic_paths([path, scores_path], parents=True) as (figures, arrays):
             write_json(figures, evaluation.to_json())
-            np.savez_compressed(arrays, scores=scores, labels=bundle.labels.names, images=images)
+            np.savez_compressed(
+                arrays,
+                scores=scores,
+                labels=bundle.labels.names,
+                images=names,
+                weights=evaluated.weights,
+                precision=evaluated.precision,
+                digest=manifest.digest,
+            )
     return evaluation, path
+
+
+def model_record(
+    metadata: Metadata,
+    manifest: Manifest,
+    images: Mapping[str, np.ndarray],
+    *,
+    precision: str,
+    tuned: bool = False,
+) -> EvaluatedModel:
+    """What an evaluation records of the weights, and which of its images they have seen.
+
+    Args:
+        metadata: of the bundle.
+        manifest: the split that is evaluated.
+        images: ``image_hashes`` of the splits of training; without ``train``, what was seen is not known.
+        precision: in which the scores are computed.
+        tuned: the bundle's thresholds decide.
+    """
+    seen = {name: int(is_among(manifest, hashes).sum()) for name, hashes in images.items()}
+    tuned_on = metadata.thresholds_split.digest if metadata.thresholds_split else ""
+    known = "val" in metadata.splits and metadata.splits["val"].digest == tuned_on  # else: tuned again, on others
+    return EvaluatedModel(
+        weights=metadata.files[WEIGHTS_FILE],
+        image_size=metadata.preprocessing.size,
+        precision=precision,
+        tuned=tuned,
+        tuned_on_this_split=tuned and tuned_on == manifest.digest,
+        msrn=package_versions()["msrn"],
+        epoch=metadata.epoch,
+        calibration=metadata.calibration.method if metadata.calibration else None,
+        images_trained_on=seen.get("train"),
+        images_tuned_on=seen.get("val") if tuned and known else None,
+    )
+
+
+def _warn_of_seen_images(model: EvaluatedModel, manifest: Manifest, metadata: Metadata) -> None:
+    """Say where figures are no estimate for new images."""
+    if model.tuned_on_this_split:
+        logger.warning("the thresholds were tuned on this very split: precision, recall and F1 are too high for others")
+    elif model.images_tuned_on:
+        logger.warning(
+            "the thresholds were tuned on %d of these %d images: precision, recall and F1 are too high for others",
+            model.images_tuned_on, len(manifest),
+        )  # fmt: skip
+    if manifest.digest == metadata.splits["train"].digest:
+        logger.warning("the model was trained on this very split: all figures are too high for others")
+    elif model.images_trained_on:
+        logger.warning(
+            "the model was trained on %d of these %d images, by their names: all figures are too high for others",
+            model.images_trained_on, len(manifest),
+        )  # fmt: skip
 
 
 def _default_path(folder: str | Path, split: str) -> Path:
     """In the run folder, or beside a bundle by itself, by its name: bundles side by side do not share a file."""
     bundle = bundle_folder(folder)
-    inside = bundle.name == "bundle" and (bundle.parent / "settings.yaml").exists()
-    name = f"evaluation-{split}.json" if inside else f"{bundle.resolve().name}-evaluation-{split}.json"
+    name = f"evaluation-{split}.json" if in_run_folder(folder) else f"{bundle.resolve().name}-evaluation-{split}.json"
     return bundle.parent / name
 
 
-def read_evaluated_split(settings: Settings, split: str, bundle: Bundle) -> Manifest:
+def read_evaluated_split(
+    settings: Settings, which: str, metadata: Metadata, images: Mapping[str, np.ndarray]
+) -> Manifest:
     """``train``, ``val`` or ``test`` with the labels of a bundle.
 
+    If training held images out of its own split and ``data.val`` is unset, ``train`` and ``val`` are the parts that it
+    made.
+
+    Args:
+        settings: ``data`` names the images.
+        which: the split.
+        metadata: of the bundle.
+        images: its ``read_split_images``.
+
     Raises:
-        DataError: ``data.val`` is unset, so that the part that training held out is drawn again, and it is another one;
-            or as reading the split does.
+        DataError: the part that training held out is not there as it was; or as reading the split does.
     """
-    manifest = read_named_split(settings, split, bundle.labels)
-    if split == "val" and not settings.data.val:
-        _require_held_out(manifest, bundle)
-    return manifest
+    if which != "test" and not settings.data.val and not metadata.settings["data"]["val"]:
+        return _part_of_training(settings, which, metadata, images)
+    return read_split(settings, which, metadata.label_space())
 
 
-def _require_held_out(manifest: Manifest, bundle: Bundle) -> None:
-    recorded = bundle.metadata.splits.get("val")
-    if recorded is None or recorded.digest != manifest.digest:
-        expected = f"the {recorded.images} images that training held out" if recorded else "images held out in training"
+def _part_of_training(settings: Settings, which: str, metadata: Metadata, images: Mapping[str, np.ndarray]) -> Manifest:
+    """The part of the training split that training held out, or the one that it kept, as the bundle records them.
+
+    Rows that were added since, or another seed, change neither.
+    """
+    recorded = metadata.splits["val"]
+    whole = read_labelled_train(settings, metadata.label_space())
+    if "val" in images:
+        held = is_among(whole, images["val"])
+        parts = {
+            name: replace(whole, records=tuple(compress(whole.records, chosen)), split=metadata.splits[name].name)
+            for name, chosen in (("train", ~held), ("val", held))
+        }
+    else:  # a bundle that does not record its images: what it held out is drawn again, and compared below
+        drawn = hold_out(whole, metadata.settings["data"]["val_fraction"], metadata.settings["run"]["seed"])
+        parts = dict(zip(("train", "val"), drawn, strict=True))
+    if parts["val"].digest != recorded.digest:
+        found = len(parts["val"])
+        change = "other labels, or in another order" if found == recorded.images else f"{found} of them"
         raise DataError(
-            f"expected {expected}; the data set and settings now give {len(manifest)} others",
-            manifest.source,
-            "name validation images with --data.val, or pass training's data, --run.seed and --data.val_fraction",
+            f"expected the {recorded.images} images that training held out, found {change}",
+            whole.source,
+            "pass the data of training with --data.root and --data.train, or name other images with --data.val",
         )
+    part = parts[which]
+    logger.info("%s: %d of %d training images, as the bundle records", part.split, len(part), len(whole))
+    return replace(part, source=f"{whole.source}; {part.split.rpartition('(')[2].rstrip(')')} by training")
 
 
 def evaluate_scores(

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from msrn.config import DifficultPolicy
 from msrn.metrics.calibration import CalibrationMeasures
 from msrn.metrics.intervals import Interval
-from msrn.metrics.results import MultilabelMetrics, read_fields
+from msrn.metrics.results import FORMAT, MultilabelMetrics
 
 __all__ = ["EvaluatedData", "EvaluatedModel", "Evaluation"]
 
@@ -37,6 +37,10 @@ class EvaluatedModel:
     tuned: bool  # decided by the bundle's thresholds in place of 0.5
     tuned_on_this_split: bool  # these thresholds were chosen on the very images evaluated
     msrn: str  # version
+    epoch: int | None = None  # whose weights, from 1
+    calibration: str | None = None  # method of the bundle's; None: the network's own probabilities
+    images_trained_on: int | None = None  # evaluated images that the model was trained on; None: not known
+    images_tuned_on: int | None = None  # evaluated images that the thresholds were tuned on, if tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,13 @@ class Evaluation:
         counts = [row.get("difficult") for row in tree["per_label"]]
         return cls(
             metrics,
-            read_fields(_DATA, tree.get("data"), where, below=("data",)),
-            read_fields(_COUNTS, counts, where, below=("per_label", "difficult")),
-            read_fields(_MODEL, tree["model"], where, below=("model",)) if "model" in tree else None,
-            read_fields(_INTERVAL, tree["mAP_interval"], where, below=("mAP_interval",))
+            FORMAT.read(_DATA, tree.get("data"), where, below=("data",)),
+            FORMAT.read(_COUNTS, counts, where, below=("per_label", "difficult")),
+            FORMAT.read(_MODEL, tree["model"], where, below=("model",)) if "model" in tree else None,
+            FORMAT.read(_INTERVAL, tree["mAP_interval"], where, below=("mAP_interval",))
             if "mAP_interval" in tree
             else None,
-            read_fields(_CALIBRATION, tree["calibration"], where, below=("calibration",))
+            FORMAT.read(_CALIBRATION, tree["calibration"], where, below=("calibration",))
             if "calibration" in tree
             else None,
         )

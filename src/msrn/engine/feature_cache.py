@@ -18,7 +18,7 @@ from torch import Tensor
 
 from msrn.config import Settings
 from msrn.data.array_store import ArrayStore, key_of
-from msrn.data.dataset import ImageDataset, evaluation_loader, on_device
+from msrn.data.dataset import ImageDataset, LabelledDataset, evaluation_loader, on_device
 from msrn.data.image_cache import ImageCache, content_keys
 from msrn.data.manifest import Manifest
 from msrn.data.transforms import Preprocessing, eval_transform, train_transform
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 def training_images(
     setup: Setup, settings: Settings, backbone: Backbone, fabric: Fabric
-) -> tuple[ImageDataset, ImageDataset | None]:
+) -> tuple[LabelledDataset, LabelledDataset | None]:
     """The training split as the settings ask for it, and the validation split where it is not read from files.
 
     Caches are filled by the first process; the others wait for it.
@@ -87,7 +87,7 @@ def cached_features(
     return features
 
 
-class FeatureDataset(ImageDataset):
+class FeatureDataset(LabelledDataset):
     """Images as the feature maps of a frozen backbone. An item's ``image`` is a list of ``(C_t, H_t, W_t)`` float16.
 
     With two orientations, the augmentation's seed picks one, as a flip would.
@@ -106,7 +106,7 @@ class FeatureDataset(ImageDataset):
         maps: int,
         flips: tuple[bool, ...],
     ) -> None:
-        super().__init__(manifest, _unused, targets)
+        super().__init__(manifest, targets)
         self.folder, self.flips = folder, flips
         self.store: ArrayStore | None = None
         self.keys = [
@@ -173,7 +173,3 @@ def feature_recipe(backbone: Backbone, preprocessing: Preprocessing, precision: 
         hasher.update(value.detach().cpu().contiguous().numpy().tobytes())
     stages = f"{backbone.name} {backbone.channels} {backbone.strides}"
     return f"features {hasher.hexdigest()} {stages} {preprocessing.model_dump_json()} {precision}"
-
-
-def _unused(_image: object) -> Tensor:
-    raise NotImplementedError("cached features are not transformed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from msrn.config import Settings
 from msrn.data.dataset import on_device
@@ -20,16 +21,17 @@ from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
 from msrn.losses.base import Loss
 from msrn.models.classifier import MultiLabelClassifier, memory_layout
 
-__all__ = ["Learner", "NonFiniteLoss"]
+__all__ = ["Learner", "NonFinite"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class NonFiniteLoss(Exception):  # noqa: N818 - the trainer turns it into an error that names the images
-    """A loss was not finite: its value, the step, and the positions of that batch's images."""
+class NonFinite(Exception):  # noqa: N818 - the trainer turns it into an error that names the images
+    """A loss or a gradient was not finite: which, its value, the step, and the positions of that batch's images."""
 
-    loss: float
+    what: str
+    value: float
     step: int
     positions: list[int]
 
@@ -59,7 +61,7 @@ class Learner:
         self.layout = memory_layout(model)
         model = model.to(memory_format=self.layout)
         model.backbone.freeze(settings.model.freeze)
-        weights = [weight for weight in model.backbone.parameters()]
+        weights = list(model.backbone.parameters())
         free = sum(weight.numel() for weight in weights if weight.requires_grad)
         logger.info("%s of %s backbone weights are trained", f"{free:,}", f"{sum(map(Tensor.numel, weights)):,}")
         if state:
@@ -73,7 +75,9 @@ class Learner:
             fabric.strategy.precision.load_state_dict(state["precision"])
             if self.ema:
                 self.ema.model.load_state_dict(state["ema"])
-        self._unchecked: list[tuple[int, Tensor, list[int]]] = []  # step, its loss on the device, its images
+        self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+        # step, its loss and the norm of its gradient on the device, its images
+        self._unchecked: list[tuple[int, Tensor, Tensor, list[int]]] = []
 
     @property
     def evaluated(self) -> MultiLabelClassifier:
@@ -88,6 +92,14 @@ class Learner:
             "precision": self.fabric.strategy.precision.state_dict(),
         }
         return state | ({"ema": self.ema.model.state_dict()} if self.ema else {})
+
+    def bytes_on_disk(self) -> tuple[int, int]:
+        """How large the checkpoints of the run and its bundle will be, about: for a disk that is too small."""
+        optim = self.settings.optim
+        held = sum(value.nbytes for value in self.net.state_dict().values())
+        trained = sum(weight.nbytes for weight in self.net.parameters() if weight.requires_grad)
+        moments = 2 if optim.name == "adamw" else int(optim.momentum > 0)
+        return held * (1 + (self.ema is not None)) + moments * trained, held
 
     def train(self) -> None:
         """Training mode, with the norms held that the settings hold."""
@@ -134,17 +146,30 @@ class Learner:
                 loss = (self.loss(output.logits, target) + sum(output.aux_losses.values())) / len(micro_batches)
                 fabric.backward(loss)
             total += loss.detach()
-        if settings.optim.clip_norm:
-            # An infinite gradient is the scaler's to skip; without one, the loss of the next step is not finite.
-            fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=settings.optim.clip_norm, error_if_nonfinite=False
-            )
+        norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.net, number + 1)
         positions = [int(index) for batch in micro_batches for index in batch["index"]]
-        self._unchecked.append((number, total, positions))
+        self._unchecked.append((number, total, norm, positions))
+
+    def _clip(self) -> Tensor:
+        """Clip the gradient where the settings ask for it; its norm before that, on the device.
+
+        With a loss scaler the norm is given as 0: the scaler skips a step whose gradient is infinite, and halves its
+        scale. Nothing may raise before it has seen that.
+        """
+        bound = self.settings.optim.clip_norm
+        norm: Tensor | None = None
+        if bound:
+            norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=bound, error_if_nonfinite=False)
+        if self._scaled:
+            return torch.zeros((), device=self.fabric.device)
+        if norm is None:
+            gradients = [weight.grad for weight in self.net.parameters() if weight.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        return norm.detach().float()
 
     def check(self, stop: threading.Event) -> tuple[list[float], bool]:
         """Losses of the steps since the last check, mean over processes, and whether a process was asked to stop.
@@ -152,14 +177,17 @@ class Learner:
         This reads from the device, and waits for it.
 
         Raises:
-            NonFiniteLoss: with the first of them.
+            NonFinite: with the first of them.
         """
-        steps, losses, positions = zip(*self._unchecked, strict=True)
+        steps, losses, norms, positions = zip(*self._unchecked, strict=True)
         self._unchecked = []
         own = torch.stack(losses)
-        if not bool(torch.isfinite(own).all()):
-            first = int(torch.isfinite(own).logical_not().nonzero()[0])
-            raise NonFiniteLoss(float(own[first]), steps[first], positions[first])
+        both = torch.stack((own, torch.stack(norms)))  # (2, steps)
+        if not bool(both.isfinite().all()):
+            first = int(both.isfinite().all(dim=0).logical_not().nonzero()[0])
+            loss, norm = both[:, first].tolist()
+            what, value = ("gradient's norm", norm) if math.isfinite(loss) else ("loss", loss)
+            raise NonFinite(what, value, steps[first], positions[first])
         asked = own.new_tensor([float(stop.is_set())])
         shared = torch.as_tensor(self.fabric.all_reduce(torch.cat((own, asked)), reduce_op="mean")).tolist()
         return shared[:-1], shared[-1] > 0

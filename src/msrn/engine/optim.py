@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Iterable
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from msrn.config import OptimSettings
 from msrn.models.classifier import MultiLabelClassifier
 
-__all__ = ["WeightEMA", "build_optimizer", "lr_factor"]
+__all__ = ["WeightEMA", "build_optimizer", "lr_factor", "warn_of_idle_steps"]
+
+logger = logging.getLogger(__name__)
 
 ONECYCLE_START, ONECYCLE_END = 1 / 25, 1 / 250_000
 """First and last factor of the one-cycle schedule (Smith and Topin 2019; torch's defaults)."""
@@ -65,6 +68,16 @@ def lr_factor(step: int, *, steps_per_epoch: int, settings: OptimSettings) -> fl
     if settings.schedule == "cosine":
         return _cosine(1.0, 0.0, (step - warmup) / max(1, total - warmup))
     return 1.0
+
+
+def warn_of_idle_steps(settings: OptimSettings) -> None:
+    """Say which of ``step_epochs`` the run does not reach."""
+    late = [epoch for epoch in settings.step_epochs if epoch >= settings.epochs]
+    if settings.schedule == "step" and late:
+        told = ", ".join(map(str, late))
+        logger.warning(
+            "optim.step_epochs %s: the run of %d epochs ends before the rate is lowered there", told, settings.epochs
+        )
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -10,26 +10,31 @@ bundle/            the classifier of the best epoch
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from msrn.bundle.metadata import Metadata
-from msrn.bundle.write import repair_bundle, write_bundle
+from msrn.bundle.write import package_versions, repair_bundle, try_to_write, write_bundle
 from msrn.config import Settings, load_settings, without_unknown
 from msrn.engine.run_log import RunLog
-from msrn.errors import BundleError, ConfigError, DataError, Problem
-from msrn.files import atomic_path, remove_partial_files, write_atomically, write_json
+from msrn.errors import BundleError, ConfigError, Problem
+from msrn.files import atomic_path, is_partial_file, remove_partial_files, write_atomically, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
 
-__all__ = ["RunFolder", "holds_state", "read_state"]
+__all__ = ["RunFolder", "claim_default_folder", "holds_state", "read_state"]
 
 logger = logging.getLogger(__name__)
 
-STATE_FILE = "last.pt"
+STATE_FILE, STATE_VERSION = "last.pt", 1
 
 MAY_CHANGE = {
     *("run.folder", "run.device", "run.checkpoint_minutes"),
@@ -39,6 +44,21 @@ MAY_CHANGE = {
 
 PLACES = {"data.root", "data.train", "data.val", "data.labels"}
 """Where the data is: may differ where the images and labels found there are the same."""
+
+
+def claim_default_folder(settings: Settings) -> str:
+    """Create ``runs/<preset or reader>-<date and time>``; of runs that start in one second, each gets its own."""
+    base = f"runs/{settings.preset or settings.data.reader.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    number = 1
+    while True:
+        folder = Path(base if number == 1 else f"{base}-{number}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return str(folder)
 
 
 class RunFolder:
@@ -64,27 +84,41 @@ class RunFolder:
         """The last checkpoint."""
         return self.path / STATE_FILE
 
-    def require_empty(self) -> None:
-        """Refuse a folder that is not empty: a new run writes over nothing.
+    def require_usable(self, needed: int) -> None:
+        """Refuse a folder that is not empty, or cannot hold a new run. Nothing is written.
+
+        Args:
+            needed: bytes that the run will write at most; 0: not yet known.
 
         Raises:
-            ConfigError: it holds a run, or anything else.
+            ConfigError: it holds a run or anything else, cannot be written, or its disk is too small.
         """
         if holds_state(self.path):
-            hint = "pass --resume to continue it, or another --run.folder"
-            raise ConfigError("this folder already holds a run", str(self.path), hint)
-        if self.path.is_dir():
-            remove_partial_files(self.path)
-        if self.path.is_dir() and (found := sorted(entry.name for entry in self.path.iterdir())):
+            raise self._held()
+        if self.path.is_dir() and (
+            found := sorted(each.name for each in self.path.iterdir() if not is_partial_file(each))
+        ):
             some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             hint = "choose a new folder with --run.folder; nothing in this one was changed"
             raise ConfigError(f"expected an empty or new folder for the run, found {some}", str(self.path), hint)
+        above = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            kind = "this folder cannot be written" if above.is_dir() else "expected a folder, found a file"
+            raise ConfigError(kind, str(above), "choose another with --run.folder")
+        free = shutil.disk_usage(above).free
+        if needed > free:
+            raise ConfigError(
+                f"the run needs {_size(needed)} (checkpoint and bundle, each twice while one replaces the other), "
+                f"{_size(free)} are free",
+                str(self.path),
+                "free some space, or choose a folder on another disk with --run.folder",
+            )
 
     def load_state(self, settings: Settings) -> dict[str, Any]:
         """The state to resume from, on the CPU.
 
         Raises:
-            BundleError: there is none, or the file is damaged.
+            BundleError: there is none, the file is damaged, or a later version wrote it.
             ConfigError: settings that shape the result differ from those of the run, all in one message. Settings that
                 this version does not have, and its new ones where they have their defaults, are logged instead.
         """
@@ -104,6 +138,10 @@ class RunFolder:
         ]
         if problems:
             raise ConfigError.of(problems, "a resumed run must keep the settings that shape its result")
+        began, now_used = state.get("versions", {}), package_versions()
+        if changed := [name for name, version in began.items() if now_used.get(name) != version]:
+            told = ", ".join(f"{name} {began[name]}" for name in changed)
+            logger.warning("the run began with %s: from here on, its numbers may differ in their last digits", told)
         return state
 
     def _settings_of(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -119,34 +157,6 @@ class RunFolder:
                 logger.warning("another version of msrn began this run; settings that %s: %s", what, ", ".join(named))
         return before
 
-    def require_same_data(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        """Refuse to resume on other labels or other splits than the run began with.
-
-        Args:
-            before: ``data`` of the saved state.
-            now: the same of the data that the settings lead to.
-
-        Raises:
-            DataError: they differ; what differs is named.
-        """
-        problems = []
-        lost, added = (
-            [name for name in one["labels"] if name not in other["labels"]]
-            for one, other in ((before, now), (now, before))
-        )
-        if lost or added:
-            problems.append(Problem(f"the labels are others: lost {lost or 'none'}, new {added or 'none'}"))
-        elif before["labels"] != now["labels"]:
-            problems.append(Problem("the labels stand in another order"))
-        for name in () if problems else ("train", "val"):  # other labels make every split another one
-            one, other = before[name], now[name]
-            if (one or {}).get("digest") != (other or {}).get("digest"):
-                was, new = _described(one), _described(other)
-                problems.append(Problem(f"the {name} split is another one: it was {was}, and is now {new}"))
-        if problems:
-            where = [Problem(each.message, str(self.path), "restore the data, or start a new run") for each in problems]
-            raise DataError.of(where, "a resumed run must find the labels and images that it began with")
-
     def open_log(self, *, keep_until: tuple[int, int]) -> None:
         """Open the log; events of later steps and epochs than ``keep_until`` are dropped, as they will come again."""
         self.log = RunLog(self.path / "log.jsonl" if self.writes else None, keep_until=keep_until)
@@ -156,26 +166,60 @@ class RunFolder:
         if self.writes:
             write_atomically(self.path / "settings.yaml", settings.to_yaml())
 
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by tensors and plain values."""
-        if self.writes:
+    def save_state(self, state: dict[str, Any], *, first: bool = False) -> None:
+        """Replace the checkpoint by tensors and plain values. The first one makes the folder this run's own.
+
+        Raises:
+            ConfigError: it is the first one, and another run has written one since.
+        """
+        if not self.writes:
+            return
+        content = {"format_version": STATE_VERSION, "versions": package_versions(), **state}
+        try:
             # torch's own file writer says nothing of a full disk but that a position is unexpected.
-            with atomic_path(self.state_file, parents=True) as partial, partial.open("wb") as file:
-                torch.save(state, file)
+            with atomic_path(self.state_file, parents=True, new=first) as partial, partial.open("wb") as file:
+                torch.save(content, file)
+        except (FileExistsError, FileNotFoundError):
+            if first and holds_state(self.path):
+                raise self._held() from None
+            raise
+        if first:
+            remove_partial_files(self.path)
 
     def write_metrics(self, metrics: Any) -> None:
         """Replace ``metrics-val.json``."""
         if self.writes:
             write_json(self.path / "metrics-val.json", metrics)
 
-    def keep(self, model: MultiLabelClassifier, inputs: LabelInputs, metadata: Metadata) -> None:
-        """Replace the bundle."""
-        if self.writes:
-            write_bundle(self.bundle, model, inputs, metadata)
+    def keep(
+        self,
+        model: MultiLabelClassifier,
+        inputs: LabelInputs,
+        metadata: Metadata,
+        split_images: Mapping[str, np.ndarray],
+    ) -> Metadata:
+        """Replace the bundle; returns its metadata as written."""
+        if not self.writes:
+            return metadata
+        return write_bundle(self.bundle, model, inputs, metadata, split_images=split_images)
 
+    def try_bundle(self, model: MultiLabelClassifier, inputs: LabelInputs, metadata: Metadata) -> None:
+        """Write a bundle and remove it. If that fails, the folder is left without a run.
 
-def _described(split: dict[str, Any] | None) -> str:
-    return f"{split['images']} images ({split['source']})" if split else "none"
+        Raises:
+            OSError and others: as ``write_bundle``.
+        """
+        if not self.writes:
+            return
+        try:
+            try_to_write(self.bundle, model, inputs, metadata)
+        except Exception:
+            self.state_file.unlink()
+            raise
+
+    def _held(self) -> ConfigError:
+        hint = f"msrn train --resume {self.path} continues it; or choose another --run.folder"
+        return ConfigError("this folder already holds a run", str(self.path), hint)
 
 
 def holds_state(folder: Path) -> bool:
@@ -187,16 +231,23 @@ def read_state(folder: Path) -> dict[str, Any]:
     """The last checkpoint of a run folder, on the CPU; ``settings`` holds the settings of the run.
 
     Raises:
-        BundleError: there is none, or the file is damaged.
+        BundleError: there is none, the file is damaged, or a later version wrote it.
     """
     path = folder / STATE_FILE
     if not holds_state(folder):
         raise BundleError("expected the checkpoint of a run, found none", str(path), "start the run without --resume")
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError, KeyError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise BundleError(f"the checkpoint is damaged: {first}", str(path)) from error
+    version = state.get("format_version", STATE_VERSION)  # the first checkpoints did not say
+    if version != STATE_VERSION:
+        hint = "resume with the version of msrn that wrote it, or start a new run"
+        raise BundleError(f"expected a checkpoint of format version {STATE_VERSION}, got {version}", str(path), hint)
+    if missing := [name for name in ("settings", "data", "progress", "model", "optimizer") if name not in state]:
+        raise BundleError(f"expected the checkpoint of a run, found no {', '.join(missing)} in it", str(path))
+    return state
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -204,3 +255,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"

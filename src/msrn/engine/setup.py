@@ -6,18 +6,16 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from msrn import registry
-from msrn.bundle.metadata import SplitRecord
 from msrn.config import DataSettings, DifficultPolicy, LabelSettings, Settings
 from msrn.data.manifest import NEGATIVE, POSITIVE, Manifest
 from msrn.data.split import split_manifest
 from msrn.data.transforms import Preprocessing
-from msrn.errors import ConfigError, DataError
+from msrn.errors import ConfigError, DataError, LabelError
 from msrn.labels.cooccurrence import cooccurrence
 from msrn.labels.embeddings import LabelEmbeddings, label_embeddings
 from msrn.labels.graph import LabelGraph, graph_of, identity_graph, label_graph
@@ -33,11 +31,14 @@ __all__ = [
     "Targets",
     "build_loss",
     "build_setup",
+    "hold_out",
     "log_unknown",
+    "read_labelled_train",
     "read_labels_and_train",
     "read_named_split",
     "read_split",
     "read_train_and_val",
+    "rebuild_setup",
     "split_targets",
 ]
 
@@ -110,12 +111,6 @@ class Setup:
         """The labels in the order of all columns."""
         return self.train.labels
 
-    def identity(self) -> dict[str, Any]:
-        """What identifies the data, as plain values: labels in order, and the records of both splits."""
-        splits = {"train": self.train, "val": self.val}
-        records = {name: part and SplitRecord.of(part).model_dump(mode="json") for name, part in splits.items()}
-        return {"labels": list(self.labels.names), **records}
-
 
 def build_setup(settings: Settings, *, pretrained: bool = True) -> Setup:
     """Read the data, make the label inputs from the training split alone, and build the model.
@@ -145,6 +140,21 @@ def build_loss(settings: Settings, train: Manifest) -> Loss:
     return loss
 
 
+def rebuild_setup(settings: Settings) -> Setup:
+    """``build_setup`` for a run that is resumed: it brings its own weights, and its data may have moved.
+
+    Raises:
+        DataError, LabelError: with a hint at the settings that say where data is. Others: as ``build_setup``.
+    """
+    try:
+        return build_setup(settings, pretrained=False)
+    except (DataError, LabelError) as error:
+        moved = "if the data was moved, say where: --data.root, --data.train, --data.val (paths start from here)"
+        hint = "; ".join(filter(None, [moved, error.hint]))
+        problems = error.problems if len(error.problems) > 1 else ()
+        raise type(error)(error.message, error.where, hint, problems=problems) from error
+
+
 def _preprocessing(data: DataSettings, model: MultiLabelClassifier) -> Preprocessing:
     statistics = model.backbone.statistics
     return Preprocessing(
@@ -163,7 +173,12 @@ def read_labels_and_train(settings: Settings) -> Manifest:
     Images without a known label are left out: they have no part in the loss.
     """
     names = LabelSpace.read(Path(settings.data.labels)) if settings.data.labels else None
-    return _of_known_labels(read_split(settings, "train", names))
+    return read_labelled_train(settings, names)
+
+
+def read_labelled_train(settings: Settings, labels: LabelSpace | None) -> Manifest:
+    """The training split without images of which no label is known; bound to ``labels``, or to those it names."""
+    return _of_known_labels(read_split(settings, "train", labels))
 
 
 def read_train_and_val(settings: Settings) -> tuple[Manifest, Manifest | None]:
@@ -173,7 +188,7 @@ def read_train_and_val(settings: Settings) -> tuple[Manifest, Manifest | None]:
     """
     train, val = read_labels_and_train(settings), None
     if not settings.data.val:
-        train, val = _hold_out(train, settings.data.val_fraction, settings.run.seed)
+        train, val = hold_out(train, settings.data.val_fraction, settings.run.seed)
     elif settings.data.val != "none":
         val = _read_val(settings, train.labels)
     log_unknown("training", train)
@@ -204,8 +219,8 @@ def _read_val(settings: Settings, labels: LabelSpace) -> Manifest:
 def read_named_split(settings: Settings, which: str, labels: LabelSpace) -> Manifest:
     """``train``, ``val`` or ``test``; for an unset ``val``, the part of the training split that training holds out."""
     if which == "val" and not settings.data.val:
-        train = _of_known_labels(read_split(settings, "train", labels))
-        return _hold_out(train, settings.data.val_fraction, settings.run.seed)[1]
+        train = read_labelled_train(settings, labels)
+        return hold_out(train, settings.data.val_fraction, settings.run.seed)[1]
     return read_split(settings, which, labels)
 
 
@@ -254,7 +269,7 @@ def split_targets(manifest: Manifest, policy: DifficultPolicy) -> Targets:
     return Targets(same, same, same)
 
 
-def _hold_out(train: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
+def hold_out(train: Manifest, fraction: float, seed: int) -> tuple[Manifest, Manifest]:
     """A seeded part of the training split for validation, with its share of every label."""
     kept, held = split_manifest(train, {"kept": 1 - fraction, "held out": fraction}, seed=seed).values()
     logger.info("no validation split is set: %d of %d training images are held out", len(held), len(train))

@@ -10,30 +10,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from msrn.bundle.label_inputs import embedding_record, graph_record
-from msrn.bundle.metadata import Metadata, SplitRecord, read_metadata
-from msrn.bundle.write import package_versions
+from msrn.bundle.metadata import Metadata, read_metadata
 from msrn.config import Settings
-from msrn.data.dataset import ImageDataset, training_loader
+from msrn.data.dataset import LabelledDataset, training_loader
 from msrn.data.manifest import Manifest
+from msrn.engine.bundle_metadata import compose_metadata, warn_of_untuned
 from msrn.engine.distributed import make_fabric, peak_memory
-from msrn.engine.evaluate import evaluate_scores, score_split
+from msrn.engine.evaluate import StopRequestedError, evaluate_scores, model_record, score_split
 from msrn.engine.evaluation import Evaluation
 from msrn.engine.feature_cache import training_images
+from msrn.engine.identity import identity_of, require_same, split_images, warn_of_overlap
 from msrn.engine.interrupt import Interrupted, stop_requests
-from msrn.engine.learner import Learner, NonFiniteLoss
+from msrn.engine.learner import Learner, NonFinite
+from msrn.engine.optim import warn_of_idle_steps
 from msrn.engine.processes import one_fate
-from msrn.engine.rehearsal import untrainable
-from msrn.engine.run_folder import RunFolder
-from msrn.engine.setup import SHOWN, build_loss, build_setup, split_targets
+from msrn.engine.rehearsal import rehearse
+from msrn.engine.run_folder import RunFolder, claim_default_folder
+from msrn.engine.setup import build_loss, build_setup, rebuild_setup, split_targets
+from msrn.engine.training_result import TrainingResult
 from msrn.errors import ConfigError, TrainingError
 from msrn.metrics import TunedThreshold, tune_thresholds
 from msrn.progress import progress_bar
@@ -46,42 +48,24 @@ CHECK_STEPS = 10
 """Steps between checks on a GPU or with several processes: a loss is read from the device then, not at every step."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a finished run gives."""
-
-    folder: Path
-    bundle: Path
-    best_epoch: int
-    """Whose weights are in the bundle, from 1."""
-    val_map: float | None
-    """Validation mAP of that epoch, 0 to 1; None without a validation split."""
-    minutes: float
-    peak_memory_bytes: int
-    """Of the device on CUDA, resident in this process on a CPU."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"folder": str(self.folder), "bundle": str(self.bundle)}
-
-
 @one_fate()
 def train(settings: Settings, *, resume: bool = False) -> TrainingResult:
     """Train, evaluate after every epoch, keep the best by validation mAP as the bundle.
 
     Args:
-        settings: the whole tree; ``run.folder`` must be set.
+        settings: the whole tree. Without ``run.folder``, a new run gets a folder of its own under ``runs/``.
         resume: continue from the folder's checkpoint; settings that shape the result must be those of the run.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
-        TrainingError: the loss is not finite. DataError, ConfigError and others: as the parts raise them.
+        Interrupted: a signal such as SIGINT or SIGTERM came; the state is saved.
+        TrainingError: a loss, a gradient or a score is not finite.
+        DataError, ConfigError and others: as the parts raise them.
     """
     trainer = Trainer(settings, resume=resume)
     with stop_requests() as stop:
         for epoch in range(trainer.progress.epochs, settings.optim.epochs):
             trainer.train_epoch(epoch, stop)
-            trainer.evaluate_epoch(epoch)
+            trainer.evaluate_epoch(epoch, stop)
             trainer.save()
     return trainer.finish()
 
@@ -112,13 +96,13 @@ class Trainer:
         saved = None
         if resume:
             saved = self.folder.load_state(settings)
-        else:
-            self.folder.require_empty()
+        elif settings.run.folder:
+            self.folder.require_usable(0)
         torch.manual_seed(settings.run.seed)
-        self.setup = build_setup(settings, pretrained=not resume)
-        self.data_identity = self.setup.identity()  # once: it hashes the manifests, and every checkpoint holds it
+        self.setup = rebuild_setup(settings) if resume else build_setup(settings)
+        self.identity = identity_of(self.setup)  # once: it hashes the manifests, and every checkpoint holds it
         if saved:
-            self.folder.require_same_data(saved["data"], self.data_identity)
+            require_same(saved, self.identity, folder=self.folder.path, processes=fabric.world_size)
         self.progress = Progress(**saved["progress"]) if saved else Progress()
         loss = build_loss(settings, self.setup.train)
         self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved)
@@ -128,7 +112,7 @@ class Trainer:
         fabric.barrier()  # no process may look for a run in the folder once another has begun one
         if not saved:
             self._rehearse()
-            self.save()  # first of all files: from now on the folder holds a run that can be resumed
+            self._claim()
         self.folder.open_log(keep_until=(self.progress.step, self.progress.epochs))
         if not self.folder.log.begun:
             self._begin()
@@ -155,14 +139,12 @@ class Trainer:
                     continue
                 try:
                     losses, stopping = self.learner.check(stop)
-                except NonFiniteLoss as error:
+                except NonFinite as error:
                     raise self._refuse(error) from None
                 progress.losses.extend(losses)
                 ticker.advance(batch_size, f"loss {progress.losses[-1]:.4f}")
                 if stopping:
-                    self.save()
-                    self.folder.log.write("interrupted", step=progress.step)
-                    raise Interrupted(self.folder.path)
+                    self._stop()
                 if time.monotonic() - self.saved_at > 60 * settings.run.checkpoint_minutes:
                     self.save()
         spent = time.monotonic() - began
@@ -178,20 +160,23 @@ class Trainer:
             peak_memory_bytes=peak_memory(self.fabric),
         )
 
-    def evaluate_epoch(self, epoch: int) -> None:
+    def evaluate_epoch(self, epoch: int, stop: threading.Event) -> None:
         """Evaluate at the end of an epoch; the best so far becomes the bundle."""
-        settings, progress = self.settings, self.progress
-        progress.losses, progress.epochs = [], epoch + 1
+        settings, progress, val = self.settings, self.progress, self.setup.val
         last = epoch + 1 == settings.optim.epochs
-        if not last and (epoch + 1) % settings.run.evaluate_every:
-            return
-        val = self.setup.val
-        if val is None:
+        due = val is not None and (last or not (epoch + 1) % settings.run.evaluate_every)
+        began = time.monotonic()
+        try:
+            if val is None and last:  # the weights are kept unseen: they must at least give numbers
+                self.score(self.setup.train.first(settings.data.eval_batch_size), None)
+            scores = self.score(val, self.val_images, stop) if val is not None and due else None
+        except StopRequestedError:
+            self._stop()
+        progress.losses, progress.epochs = [], epoch + 1
+        if val is None or scores is None:
             if last:
                 self._keep(epoch + 1, [], None)
             return
-        began = time.monotonic()
-        scores = self.score(val, self.val_images)
         evaluation = evaluate_scores(scores, val, difficult=settings.data.difficult)
         metrics = evaluation.metrics
         self.folder.log.write(
@@ -206,29 +191,43 @@ class Trainer:
         logger.info("epoch %d/%d: val mAP %.2f %%", epoch + 1, settings.optim.epochs, 100 * metrics.mean_ap)
         if metrics.mean_ap > progress.best_map:
             progress.best_map, progress.best_epoch = metrics.mean_ap, epoch + 1
-            self.folder.write_metrics(evaluation.to_json())
             tuned = tune_thresholds(scores, split_targets(val, settings.data.difficult).counts, settings.thresholds)
-            self._keep(epoch + 1, tuned, evaluation)
+            kept = self._keep(epoch + 1, tuned, evaluation)
+            if self.fabric.is_global_zero:
+                model = model_record(kept, val, split_images(self.identity), precision=settings.run.precision)
+                self.folder.write_metrics(replace(evaluation, model=model).to_json())
 
-    def score(self, manifest: Manifest, images: ImageDataset | None) -> np.ndarray:
-        """Probabilities of a split by the evaluated weights; the processes' unpadded shards joined."""
-        data, fabric = self.settings.data, self.fabric
+    def score(
+        self, manifest: Manifest, images: LabelledDataset | None, stop: threading.Event | None = None
+    ) -> np.ndarray:
+        """Probabilities of a split by the evaluated weights; the processes' unpadded shards joined.
+
+        Raises:
+            StopRequestedError: ``stop`` was set on the way. With several processes, evaluation is finished first.
+        """
         return score_split(
-            self.learner.evaluated, manifest, self.setup.preprocessing, settings=data, fabric=fabric, images=images
+            self.learner.evaluated,
+            manifest,
+            self.setup.preprocessing,
+            settings=self.settings.data,
+            fabric=self.fabric,
+            images=images,
+            stop=stop if self.fabric.world_size == 1 else None,
         )
 
-    def save(self) -> None:
+    def save(self, *, first: bool = False) -> None:
         """Write the run's state, from which ``resume`` continues exactly."""
         now = time.monotonic()
         self.progress.seconds += now - self.clock
         self.clock = self.saved_at = now
         state = {
             "settings": self.settings.model_dump(mode="json"),
-            "data": self.data_identity,
+            "data": self.identity,
+            "processes": self.fabric.world_size,
             "progress": asdict(self.progress),
             **self.learner.state_dict(),
         }
-        self.folder.save_state(state)
+        self.folder.save_state(state, first=first)
         self.fabric.barrier()
 
     def finish(self) -> TrainingResult:
@@ -243,7 +242,8 @@ class Trainer:
             minutes=round(progress.seconds / 60, 2),
             peak_memory_bytes=peak_memory(self.fabric),
         )
-        self._report_untuned()
+        if self.fabric.is_global_zero:
+            warn_of_untuned(read_metadata(self.folder.bundle))
         self.folder.log.write(
             "end",
             step=progress.step,
@@ -254,28 +254,41 @@ class Trainer:
         )
         return result
 
-    def _report_untuned(self) -> None:
-        """Name the labels whose thresholds could not be tuned."""
-        support = read_metadata(self.folder.bundle).threshold_support if self.folder.bundle.exists() else {}
-        if untuned := [name for name, record in support.items() if not record.tuned]:
-            more = f" and {len(untuned) - SHOWN:,} more" if len(untuned) > SHOWN else ""
-            logger.warning(
-                "thresholds of %d of %d labels stay at 0.5, which the validation split cannot better: %s%s",
-                len(untuned), len(support), ", ".join(untuned[:SHOWN]), more,
-            )  # fmt: skip
+    def _stop(self) -> NoReturn:
+        """End as asked; the run can be resumed."""
+        self.save()
+        self.folder.log.write("interrupted", step=self.progress.step)
+        raise Interrupted(self.folder.path)
 
     def _rehearse(self) -> None:
-        """Try what a run does before anything is written: a training step without a result, and an evaluation."""
-        try:
-            self.learner.rehearse(next(iter(self._loader(0, 0))))
-            if self.setup.val:
-                self.score(self.setup.val.first(2 * self.settings.data.eval_batch_size), None)
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-            raise untrainable(error, self.learner.net, self.settings) from error
+        few, val = 2 * self.settings.data.eval_batch_size, self.setup.val
+        rehearse(
+            self.learner,
+            next(iter(self._loader(0, 0))),
+            lambda: self.score(val.first(few), None) if val else None,
+            settings=self.settings,
+            inputs=self.setup.inputs,
+        )
+
+    def _claim(self) -> None:
+        """Take the folder: its first file is the checkpoint. A bundle is written for trial, and removed."""
+        checkpoint, bundle = self.learner.bytes_on_disk()
+        if not self.settings.run.folder:
+            name = claim_default_folder(self.settings) if self.fabric.is_global_zero else ""
+            run = self.settings.run.model_copy(update={"folder": self.fabric.broadcast(name)})
+            self.settings = self.settings.model_copy(update={"run": run})
+            self.folder = RunFolder(Path(run.folder), writes=self.fabric.is_global_zero)
+        if self.fabric.is_global_zero:
+            self.folder.require_usable(2 * (checkpoint + bundle))
+        self.save(first=True)
+        metadata = compose_metadata(self.setup, self.settings, epoch=1, tuned=[], evaluation=None)
+        self.folder.try_bundle(self.learner.evaluated, self.setup.inputs, metadata)
 
     def _begin(self) -> None:
         """The settings, and the first event of the log."""
         setup = self.setup
+        warn_of_overlap(self.identity)
+        warn_of_idle_steps(self.settings.optim)
         unknown = {"train": setup.train.unknown_entries}
         unknown |= {"val": setup.val.unknown_entries} if setup.val else {}
         self.folder.write_settings(self.settings)
@@ -288,41 +301,20 @@ class Trainer:
             unknown=unknown,
         )
 
-    def _refuse(self, error: NonFiniteLoss) -> TrainingError:
+    def _refuse(self, error: NonFinite) -> TrainingError:
         names = [str(self.setup.train.path(position)) for position in error.positions]
         return TrainingError(
-            f"the loss is {error.loss} at step {error.step}; images of that batch:\n    " + "\n    ".join(names),
+            f"the {error.what} is {error.value} at step {error.step}; images of that batch:\n    "
+            + "\n    ".join(names),
             where=f"{self.folder.path}; its last.pt is the state of the last checkpoint",
             hint="lower optim.lr, set optim.clip_norm, or use precision 32-true",
         )
 
-    def _keep(self, epoch: int, tuned: list[TunedThreshold], evaluation: Evaluation | None) -> None:
+    def _keep(self, epoch: int, tuned: list[TunedThreshold], evaluation: Evaluation | None) -> Metadata:
         """Make the evaluated weights the bundle; without an evaluation, all thresholds are 0.5."""
-        setup, settings = self.setup, self.settings
-        splits = {"train": SplitRecord.of(setup.train)}
-        splits |= {"val": SplitRecord.of(setup.val)} if setup.val else {}
-        sources, names = setup.sources, setup.labels.names
-        metadata = Metadata(
-            labels=names,
-            labels_digest=setup.labels.digest,
-            preprocessing=setup.preprocessing,
-            precision=settings.run.precision,
-            thresholds=dict.fromkeys(names, 0.5),
-            threshold_support={},
-            thresholds_chosen="0.5 for all",
-            thresholds_split=None,
-            splits=splits,
-            epoch=epoch,
-            metrics=evaluation.headline() if evaluation else {},
-            embeddings=embedding_record(sources.embeddings) if sources.embeddings else None,
-            graph=graph_record(sources.graph) if sources.graph else None,
-            settings=settings.model_dump(mode="json"),
-            versions=package_versions(),
-            files={},
-        )
-        if tuned:
-            metadata = metadata.with_thresholds(tuned, chosen=str(settings.thresholds), split=splits["val"])
-        self.folder.keep(self.learner.evaluated, setup.inputs, metadata)
+        setup = self.setup
+        metadata = compose_metadata(setup, self.settings, epoch=epoch, tuned=tuned, evaluation=evaluation)
+        return self.folder.keep(self.learner.evaluated, setup.inputs, metadata, split_images(self.identity))
 
     def _steps_per_epoch(self) -> int:
         steps = len(self.images) // self.settings.data.batch_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from msrn.bundle.metadata import Metadata, SplitRecord, bundle_folder
-from msrn.bundle.read import Bundle, read_bundle
+from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import is_among, read_split_images
 from msrn.bundle.write import write_metadata
 from msrn.config import Settings
 from msrn.data.manifest import Manifest
@@ -17,6 +19,8 @@ from msrn.metrics.thresholds import tune_thresholds
 from msrn.models.classifier import memory_layout
 
 __all__ = ["described", "retune_thresholds", "thresholds_text", "validation_images"]
+
+logger = logging.getLogger(__name__)
 
 
 def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = False) -> Metadata:
@@ -43,7 +47,7 @@ def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = F
             str(bundle_folder(folder)),
             "pass --force to replace them; to keep both, copy the bundle's folder first",
         )
-    manifest = validation_images(settings, bundle)
+    manifest = validation_images(settings, folder, before)
     model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric)
     tuned = tune_thresholds(scores, split_targets(manifest, settings.data.difficult).counts, settings.thresholds)
@@ -70,19 +74,22 @@ def thresholds_text(metadata: Metadata) -> str:
     return "\n".join(lines)
 
 
-def validation_images(settings: Settings, bundle: Bundle) -> Manifest:
+def validation_images(settings: Settings, folder: str | Path, metadata: Metadata) -> Manifest:
     """The validation split with the labels of a bundle.
 
     Raises:
         DataError: the images are those of training, or as ``read_evaluated_split``.
     """
-    manifest = read_evaluated_split(settings, "val", bundle)
-    if manifest.digest == bundle.metadata.splits["train"].digest:
+    images = read_split_images(bundle_folder(folder), metadata)
+    manifest = read_evaluated_split(settings, "val", metadata, images)
+    if manifest.digest == metadata.splits["train"].digest:
         raise DataError(
             "the model was trained on these very images, so its scores of them are too good to choose by",
             manifest.source,
             "name validation images with --data.val",
         )
+    if "train" in images and (seen := int(is_among(manifest, images["train"]).sum())):
+        logger.warning("the model was trained on %d of these %d images, by their names", seen, len(manifest))
     return manifest
 
 

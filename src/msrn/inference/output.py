@@ -28,10 +28,11 @@ def write_predictions(
         predictions: in the order of the rows.
         out: text stream.
         style: ``json``: an object a line with ``image``, ``labels``, ``probabilities`` (best first) or ``error``;
-            ``csv``: image, labels joined by ``|`` (a JSON list if a name holds ``|``), one probability column per
+            ``csv``: image, labels joined by ``|`` (a JSON list if a name holds that mark), one probability column per
             label, error; ``table``: for people.
         labels: columns of ``csv``.
-        top: the best labels, this many, in ``json`` and ``table``; None: all, or in ``table`` those over threshold.
+        top: the best labels, this many; in ``csv`` the other columns stay empty. None: all, or in ``table`` those over
+            threshold.
 
     Returns:
         Number of rows, and of those with an error.
@@ -49,7 +50,7 @@ def write_predictions(
         done += 1
         broken += prediction.error is not None
         if style == "csv":
-            writer.writerow(_csv_row(prediction, labels))
+            writer.writerow(_csv_row(prediction, labels, top))
         else:
             print(_json_line(prediction, top) if style == "json" else _table_line(prediction, top), file=out)
         out.flush()
@@ -66,13 +67,13 @@ def _json_line(prediction: Prediction, top: int | None) -> str:
     return json.dumps(row, ensure_ascii=_is_no_text(prediction.source))
 
 
-def _csv_row(prediction: Prediction, labels: LabelSpace) -> list[str]:
-    values = dict(prediction.ranked)
+def _csv_row(prediction: Prediction, labels: LabelSpace, top: int | None) -> list[str]:
+    values = dict(prediction.ranked[:top])
     cells = [f"{values[name]:.6f}" if name in values else "" for name in labels.names]
     # The reader of tables takes lists, too; between bars, a name with a bar would be two names.
-    bars = any("|" in name for name in labels.names) and prediction.error is None
-    names = json.dumps(list(prediction.labels), ensure_ascii=False) if bars else "|".join(prediction.labels)
-    return [_as_text(prediction.source), names, *cells, prediction.error or ""]
+    listed = any("|" in name for name in labels.names)
+    given = json.dumps(prediction.labels, ensure_ascii=False) if listed else "|".join(prediction.labels)
+    return [_as_text(prediction.source), "" if prediction.error else given, *cells, prediction.error or ""]
 
 
 def _table_line(prediction: Prediction, top: int | None) -> str:

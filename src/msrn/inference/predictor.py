@@ -122,8 +122,8 @@ class Predictor:
         Raises:
             DataError: the image cannot be read.
         """
-        if isinstance(image, str | Path) and (Path(image).is_dir() or is_archive(image)):
-            kind = "folder" if Path(image).is_dir() else "file of many"
+        if isinstance(image, str | Path) and (os.path.isdir(image) or is_archive(image)):
+            kind = "folder" if os.path.isdir(image) else "file of many"
             raise DataError(f"expected one image, got a {kind}", str(image), "use predict, which gives one for each")
         prediction = next(self.predict([image]))
         if prediction.error:
@@ -180,6 +180,8 @@ class Predictor:
             yield Prediction(name, error=image) if isinstance(image, str) else self._prediction(name, next(rows))
 
     def _prediction(self, name: str, row: np.ndarray) -> Prediction:
+        if not np.isfinite(row).all():
+            return Prediction(name, error="the model's scores of it are not finite; the weights may have diverged")
         order = np.argsort(-row, kind="stable")
         names = self.labels.names
         return Prediction(
@@ -197,15 +199,17 @@ def _placed(tensor: Tensor, device: torch.device) -> Tensor:
 
 def _each(images: Iterable[ImageSource]) -> Iterator[ImageSource]:
     for image in images:
-        if isinstance(image, str | Path) and Path(image).is_dir():
+        if isinstance(image, str | Path) and os.path.isdir(image):
             yield from image_files(Path(image))
-        elif isinstance(image, str | Path) and is_archive(image) and Path(image).is_file():
+        elif isinstance(image, str | Path) and is_archive(image) and os.path.isfile(image):
             yield from images_in_archive(image)
         else:
             yield image
 
 
 def _as_source(image: ImageSource) -> str | Path | bytes | Image.Image:
+    if isinstance(image, str) and not image:
+        raise DataError("expected the path of an image, got an empty text", "images")
     if not isinstance(image, np.ndarray):
         return image
     grey_or_rgb = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))

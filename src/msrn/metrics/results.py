@@ -7,28 +7,24 @@ The JSON keys are the names that papers print; each stands beside its field.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
-from msrn.errors import DataError, Problem
+from msrn.json_results import ResultFormat
 
 __all__ = [
-    "FORMAT_VERSION",
+    "FORMAT",
     "LabelMetrics",
     "LeftOut",
     "Measure",
     "MetricsProtocol",
     "MultilabelMetrics",
     "PrecisionRecallAverages",
-    "read_fields",
 ]
 
-FORMAT_VERSION = 1
-
-_AGAIN = "run msrn evaluate again"
+FORMAT = ResultFormat("metrics", 1, "run msrn evaluate again")
 
 Measure = Annotated[
     float,
@@ -123,7 +119,7 @@ class MultilabelMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """A tree of plain values for ``json.dump``, with ``format_version``; undefined measures are ``None``."""
-        return {"format_version": FORMAT_VERSION, **_METRICS.dump_python(self, mode="json", by_alias=True)}
+        return {"format_version": FORMAT.version, **_METRICS.dump_python(self, mode="json", by_alias=True)}
 
     @classmethod
     def from_json(cls, tree: Any, where: str = "") -> MultilabelMetrics:
@@ -136,30 +132,7 @@ class MultilabelMetrics:
         Raises:
             DataError: the tree is of another format version, or a value is missing or of the wrong type.
         """
-        version = tree.get("format_version") if isinstance(tree, Mapping) else None
-        if version != FORMAT_VERSION:
-            raise DataError(
-                f"expected metrics of format version {FORMAT_VERSION}, got {'none' if version is None else version}",
-                where,
-                f"{_AGAIN}, or read the file with the version of msrn that wrote it",
-            )
-        return read_fields(_METRICS, tree, where)
-
-
-def read_fields(kind: TypeAdapter[Any], tree: Any, where: str, *, below: tuple[str, ...] = ()) -> Any:
-    """The dataclass of a tree of plain values, or of the part ``below`` these keys.
-
-    Raises:
-        DataError: values are missing or of the wrong type; all of them are reported.
-    """
-    try:
-        return kind.validate_python(tree)
-    except ValidationError as error:
-        problems = [
-            Problem(f"{'.'.join(map(str, (*below, *detail['loc'])))}: {detail['msg']}", where, _AGAIN)
-            for detail in error.errors()
-        ]
-        raise DataError.of(problems, "invalid metrics") from None
+        return FORMAT.read(_METRICS, FORMAT.require(tree, where), where)
 
 
 _AVERAGES = TypeAdapter(PrecisionRecallAverages)

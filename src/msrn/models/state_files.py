@@ -96,7 +96,9 @@ def mismatches(
 class NoRandomInit(TorchFunctionMode):
     """Inside this context networks are built without drawing their random weights: all of them will be loaded.
 
-    Drawing takes longer than loading (2 s for COCO's flatten head), and moves the random state of the program.
+    Drawing takes longer than loading (2 s for COCO's flatten head), and moves the random state of the program. Weights
+    get the mean of what would be drawn, not whatever memory holds: ``nn.init.trunc_normal_`` draws again until all
+    values are within its bounds.
     """
 
     FILLS = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"})
@@ -107,7 +109,10 @@ class NoRandomInit(TorchFunctionMode):
         """Calls ``func``, unless it would fill a tensor with random numbers."""
         kwargs = kwargs or {}
         if func.__name__ in self.FILLS:
-            return args[0] if args else kwargs["tensor"]
+            tensor: Tensor = args[0] if args else kwargs["tensor"]
+            mean = args[1] if func.__name__ == "normal_" and len(args) > 1 else kwargs.get("mean", 0.0)
+            with torch.no_grad():
+                return tensor.fill_(mean)
         return func(*args, **kwargs)
 
 

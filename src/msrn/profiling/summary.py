@@ -8,19 +8,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from msrn.config import Settings
-from msrn.errors import DataError
+from msrn.json_results import ResultFormat
 from msrn.profiling.memory import BETWEEN
 from msrn.profiling.model_cost import Part, Use, cost_of
 
 __all__ = ["Summary", "short_count", "summarize", "summary_json", "summary_text"]
 
 
-FORMAT_VERSION = 1
+FORMAT = ResultFormat("a summary", 1, "run msrn summary --json again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +40,19 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; memory in bytes."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        return {"format_version": FORMAT.version, **asdict(self)}
 
     @classmethod
     def from_json(cls, tree: Any, where: str = "") -> Summary:
         """The summary of a tree from ``to_json``.
 
         Raises:
-            DataError: the tree is of another format version, or a value is missing or unknown.
+            DataError: the tree is of another format version, or a value is missing or of the wrong type.
         """
-        try:
-            fields = dict(tree)
-            if (version := fields.pop("format_version")) != FORMAT_VERSION:
-                raise DataError(f"expected a summary of format version {FORMAT_VERSION}, got {version}", where)
-            parts = tuple(Part(**part) for part in fields.pop("parts"))
-            uses = tuple(Use(**{name: use[name] for name in use if name != "memory"}) for use in fields.pop("uses"))
-            return cls(**fields, parts=parts, uses=uses)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"invalid summary: {error}", where, "write it again with msrn summary --json") from error
+        return FORMAT.read(_SUMMARY, FORMAT.require(tree, where), where)
+
+
+_SUMMARY = TypeAdapter(Summary)
 
 
 def summarize(settings: Settings, *, num_labels: int, embedding_width: int) -> Summary:

@@ -43,7 +43,7 @@ class Options(registry.Options):
     """Options of the reader of COCO."""
 
     name: str = "coco"
-    images: str = Field(
+    images: registry.PathText = Field(
         "", description="folder of the images, below data.root; empty: a usual one that holds some of them"
     )
     empty: Literal["keep", "drop"] = Field("drop", description="images without objects; most publications drop them")

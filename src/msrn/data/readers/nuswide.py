@@ -75,7 +75,7 @@ class Options(registry.Options):
     """Options of the reader of NUS-WIDE."""
 
     name: str = "nuswide"
-    images: str = Field(
+    images: registry.PathText = Field(
         "", description="folder of the images, below data.root; empty: Flickr, images or data.root itself"
     )
     empty: Literal["keep", "drop"] = Field("drop", description="images without concepts; the common splits drop them")

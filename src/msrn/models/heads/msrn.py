@@ -63,8 +63,10 @@ class Options(registry.Options):
     output_layer: Literal["flatten", "per_label"] = Field(
         "flatten", description="flatten, as in the released checkpoints, or per_label, with far fewer weights"
     )
-    checkpoint: str = Field("", description="released MSRN checkpoint (.pth.tar) to start from; needs a ResNet-101")
-    checkpoint_labels: str = Field(
+    checkpoint: registry.PathText = Field(
+        "", description="released MSRN checkpoint (.pth.tar) to start from; needs a ResNet-101"
+    )
+    checkpoint_labels: registry.PathText = Field(
         "",
         description="file of label names, one a line, in the checkpoint's order; empty: the order of the published "
         "vocabulary with these labels",
