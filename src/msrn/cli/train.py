@@ -36,11 +36,12 @@ def run(args: Namespace) -> int:
             print(f"stopped and saved; continue with: {_resume(stop.folder)}", file=sys.stderr)
         return 130
     except OSError as error:  # a full disk; what was saved before is intact
-        folder = next((each for each in Path(error.filename or "").parents if holds_state(each)), None)
+        given = [Path(settings.run.folder)] if settings.run.folder else Path(error.filename or "").parents
+        folder = next(filter(holds_state, given), None)
         hint = write_hint(error, f"continue with: {_resume(folder)}") if folder else ""
         if not hint:
             raise
-        raise TrainingError(reason(error), str(error.filename), hint) from error
+        raise TrainingError(reason(error), str(error.filename or folder), hint) from error
     if speaks():
         if result.val_map is None:
             print(f"no validation split: the weights of epoch {result.best_epoch}, the last, are kept")
