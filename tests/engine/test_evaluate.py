@@ -254,7 +254,7 @@ def test_an_evaluation_records_the_weights_and_how_they_ran(tiny_run: Path, tiny
     assert json.loads(path.read_text())["model"] == {
         "weights": digest, "image_size": 64, "precision": "32-true", "tuned": True, "tuned_on_this_split": False,
         "msrn": read_bundle(tiny_run).metadata.versions["msrn"], "epoch": read_bundle(tiny_run).metadata.epoch,
-        "images_trained_on": 0, "images_tuned_on": 0,
+        "calibration": None, "images_trained_on": 0, "images_tuned_on": 0,
     }  # fmt: skip
     assert Evaluation.from_json(json.loads(path.read_text())).model == evaluation.model
 
