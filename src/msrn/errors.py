@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "MAX_HINTS",
     "BundleError",
     "ConfigError",
     "DataError",
@@ -33,12 +34,20 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "did_you_mean",
+    "printable",
     "reason",
     "write_hint",
 ]
 
 MAX_KINDS, MAX_ALIKE = 30, 10
 """Kinds of problems that a message lists, and problems of each kind: those that differ only in names and numbers."""
+
+MAX_CHARACTERS, MAX_TOGETHER = 4_000, 40_000
+"""What is printed at most: of a message, place or hint; and of all problems, of which the rest is counted."""
+
+MAX_HINTS = 50
+"""Problems of one kind for which a hint need be sought: more than are printed."""
+
 _MIN_SIMILARITY = 60  # per cent, of rapidfuzz's ratio: twice the common letters in order, of all letters
 
 
@@ -51,11 +60,12 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        lines = [self.message]
+        """The problem as it is printed: what a terminal could act on is escaped, and excessive length cut."""
+        lines = [_shown(self.message)]
         if self.where:
-            lines.append(f"  at: {self.where}")
+            lines.append(f"  at: {_shown(self.where)}")
         if self.hint:
-            lines.append(f"  hint: {self.hint}")
+            lines.append(f"  hint: {_shown(self.hint)}")
         return "\n".join(lines)
 
 
@@ -81,11 +91,14 @@ class MsrnError(Exception):
         kinds: dict[tuple[str, str], list[Problem]] = {}
         for problem in self.problems:
             kinds.setdefault((_kind(problem.message), _kind(problem.hint)), []).append(problem)
-        lines = []
+        lines: list[str] = []
+        counted = 0
         for alike in list(kinds.values())[:MAX_KINDS]:
-            lines += [f"- {problem}".replace("\n", "\n  ") for problem in alike[:MAX_ALIKE]]
-            lines += [f"- and {len(alike) - MAX_ALIKE:,} more like this"] if len(alike) > MAX_ALIKE else []
-        if more := sum(map(len, list(kinds.values())[MAX_KINDS:])):
+            if sum(map(len, lines)) < MAX_TOGETHER:
+                lines += [f"- {problem}".replace("\n", "\n  ") for problem in alike[:MAX_ALIKE]]
+                lines += [f"- and {len(alike) - MAX_ALIKE:,} more like this"] if len(alike) > MAX_ALIKE else []
+                counted += len(alike)
+        if more := len(self.problems) - counted:
             lines.append(f"- and {more:,} more of other kinds")
         body = "\n".join(lines)
         return f"{head}: {len(self.problems):,} problems\n{body}"
@@ -152,6 +165,17 @@ def write_hint(error: OSError, then: str) -> str:
         case _:
             return ""
     return f"{first}, then {then}"
+
+
+def printable(text: str) -> str:
+    """A text with everything escaped that is not text or that a terminal could act on."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def _shown(text: str) -> str:
+    more = len(text) - MAX_CHARACTERS
+    cut = text if more <= 0 else f"{text[:MAX_CHARACTERS]} ... and {more:,} more characters"
+    return "\n".join(printable(line) for line in cut.split("\n"))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from msrn.audit.check import Check, check_data
 from msrn.audit.issues import CODES
-from msrn.audit.output import check_json, check_text, printable, split_groups_text
+from msrn.audit.output import check_json, check_text, split_groups_text
 from msrn.audit.result import CheckResult
 from msrn.data.manifest import Manifest, Record
 from msrn.data.split import split_manifest
 from msrn.data.split_groups import read_split_groups
-from msrn.errors import DataError, Problem
+from msrn.errors import DataError, Problem, printable
 from msrn.labels.space import LabelSpace
 
 LABELS = LabelSpace(["boat", "horse", "sea"])

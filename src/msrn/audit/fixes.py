@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 from msrn.audit.check import Check, contradictions, in_order
 from msrn.audit.issues import ImageRef
-from msrn.audit.output import printable
 from msrn.data.manifest import Manifest, Record
-from msrn.errors import DataError
+from msrn.errors import DataError, printable
 from msrn.files import atomic_paths, refuse_to_overwrite, write_atomically
 from msrn.labels.space import LabelSpace
 

@@ -14,8 +14,9 @@ from rich.text import Text
 from msrn.audit.check import Check
 from msrn.audit.issues import CODES, Issue
 from msrn.audit.result import CheckResult
+from msrn.errors import printable
 
-__all__ = ["check_json", "check_text", "printable", "split_groups_text"]
+__all__ = ["check_json", "check_text", "split_groups_text"]
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -68,11 +69,6 @@ def _example(found: Issue) -> str:
     # The meaning of these codes says already what the message says.
     message = "" if found.code in {"leak", "duplicate"} else printable(found.message)
     return f"- {message}{': ' * bool(message and where)}{where}"
-
-
-def printable(text: str) -> str:
-    """A name with everything escaped that is not text or that a terminal could act on."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def split_groups_text(check: Check) -> str:

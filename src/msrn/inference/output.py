@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Literal, TextIO
 
-from msrn.errors import ConfigError
+from msrn.errors import ConfigError, printable
 from msrn.inference.predictor import Prediction
 from msrn.labels.space import LabelSpace
 
@@ -77,9 +77,9 @@ def _csv_row(prediction: Prediction, labels: LabelSpace, top: int | None) -> lis
 
 
 def _table_line(prediction: Prediction, top: int | None) -> str:
-    source = _as_text(prediction.source).replace("\n", "\\n")
+    source = printable(prediction.source)
     if prediction.error is not None:
-        return f"{source}  ! {prediction.error}"
+        return f"{source}  ! {printable(prediction.error)}"
     given = set(prediction.labels)
     shown = prediction.ranked[:top] if top else [pair for pair in prediction.ranked if pair[0] in given]
     shown_labels = [f"{name} {value:.2f}{'' if name in given else ' (below threshold)'}" for name, value in shown]
