@@ -109,7 +109,9 @@ class MsrnError(Exception):
 
 def _kind(text: str) -> str:
     """A message without what it names and counts."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\{.*\}|\d+", "", text)
+    return re.sub(
+        r"'[^']*'|\"[^\"]*\"|\S*/\S*|\{.*\}|\d+", "", text[:400]
+    )  # the start tells it; a name may be very long
 
 
 def _rebuild(kind: type[MsrnError], message: str, where: str, hint: str, problems: tuple[Problem, ...]) -> MsrnError:

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader of a file sees its old content or its new content, never a part of it.
+"""Atomic writes: a reader of a file sees its old content or its new content, never a part of it. And JSON, read safely.
 
 Only the standard library and ``msrn.errors`` are imported, so that every room can use this module.
 """
@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ __all__ = [
     "atomic_paths",
     "expand_home",
     "is_partial_file",
+    "parse_json",
     "refuse_to_overwrite",
     "remove_partial_files",
     "scratch_beside",
@@ -74,6 +75,22 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         OSError: as ``write_atomically``. ValueError: a number is not finite; JSON has none such.
     """
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def parse_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The plain values of a JSON document that anyone may have written.
+
+    Args:
+        text: the document; bytes are UTF-8, with or without a byte order mark.
+        pairs: what makes an object of its pairs of key and value; None: a dict.
+
+    Raises:
+        ValueError: it is no JSON, is not UTF-8, is nested too deeply, or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def test_an_npz_without_names_says_how_to_add_them(tmp_path: Path) -> None:
     [
         ({"vectors": np.eye(2), "labels": np.array(["a", "a"])}, "repeated"),
         ({"vectors": np.eye(2), "labels": np.array(["a", "b", "c"])}, "expected vectors"),
-        ({"vectors": np.eye(2), "labels": np.array([1, 2])}, "expected vectors"),
+        ({"vectors": np.eye(2), "labels": np.array([1, 2])}, "of strings"),
         ({"vectors": np.eye(2), "labels": np.array(["a", "b"], dtype=object)}, "cannot read"),
         ({"vectors": np.full((2, 2), np.nan), "labels": np.array(["a", "b"])}, "finite"),
     ],

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from msrn.errors import LabelError
 from msrn.labels.space import LabelSpace
 
+NO_TEXT = "".join(map(chr, range(32))) + "\x7f\ufeff"
 NAMES = st.lists(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\ufeff"), min_size=1)
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters=NO_TEXT), min_size=1)
     .map(str.strip)
     .filter(bool),
     min_size=1,

@@ -13,7 +13,7 @@ from msrn.bundle.read import read_bundle
 from msrn.errors import BundleError, LabelError, ShapeError
 from msrn.labels.embeddings import LabelEmbeddings
 from msrn.labels.graph import LabelGraph, graph_of
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, require_matrix
 
 __all__ = ["LearnedLabels", "embedding_record", "graph_record", "read_label_inputs"]
 
@@ -65,8 +65,8 @@ def read_label_inputs(folder: str | Path) -> LearnedLabels:
         raise BundleError(f"the head {bundle.head_name} reads {missing}", where)
     with torch.no_grad():
         groups = bundle.model.head.label_groups()
-    train = metadata.splits["train"]
     try:
+        train = metadata.splits["train"]
         found = {row.label: row for row in metadata.embeddings.labels}
         embeddings = LabelEmbeddings(
             values.numpy(), metadata.embeddings.source, tuple(found[name] for name in bundle.labels)
@@ -79,6 +79,7 @@ def read_label_inputs(folder: str | Path) -> LearnedLabels:
 
 
 def _graph(record: GraphRecord, labels: LabelSpace, reweight: float) -> LabelGraph:
+    require_matrix(len(labels))
     weights = np.zeros((len(labels), len(labels)))
     for source, target, weight in record.edges:
         weights[labels.column(source), labels.column(target)] = weight

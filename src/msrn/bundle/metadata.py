@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from msrn.config import without_unknown
 from msrn.data.manifest import Manifest
 from msrn.data.transforms import Preprocessing
 from msrn.errors import BundleError, LabelError
+from msrn.files import parse_json
 from msrn.labels.embeddings import Resolved
 from msrn.labels.space import LabelSpace
 from msrn.metrics.calibration import CalibrationMeasures, LabelCalibration
@@ -196,11 +196,11 @@ def read_metadata(folder: str | Path) -> Metadata:
     folder = bundle_folder(folder)
     where = str(folder / METADATA_FILE)
     try:
-        content = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+        content = parse_json((folder / METADATA_FILE).read_bytes())
         name, version = content["format"], int(content["format_version"])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise no_bundle(folder, METADATA_FILE) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
     if name != "msrn-bundle" or version != FORMAT_VERSION:
         raise BundleError(

@@ -7,18 +7,16 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from msrn.bundle.metadata import INPUTS_FILE, METADATA_FILE, WEIGHTS_FILE, Metadata, bundle_folder, read_metadata
 from msrn.bundle.verify import verify_files
 from msrn.config import ModelSettings, validate
 from msrn.data.transforms import Preprocessing
-from msrn.errors import BundleError, ShapeError
+from msrn.errors import BundleError, MsrnError, ShapeError
 from msrn.labels.space import LabelSpace
 from msrn.models.classifier import MultiLabelClassifier, build_without_weights
 from msrn.models.heads.base import LabelInputs
-from msrn.models.state_files import NoRandomInit, load_matching
+from msrn.models.state_files import NoRandomInit, first_line, load_matching, read_safetensors, require_finite
 
 __all__ = ["Bundle", "read_bundle"]
 
@@ -67,15 +65,22 @@ def read_bundle(folder: str | Path, *, precompute: bool = True, calibrated: bool
     verify_files(folder, metadata)
     where = str(folder / METADATA_FILE)
     try:
-        state = load_file(folder / WEIGHTS_FILE)
-        tensors = load_file(folder / INPUTS_FILE)
+        state = read_safetensors(folder / WEIGHTS_FILE)
+        tensors = read_safetensors(folder / INPUTS_FILE)
+        require_finite({**state, **tensors})
         inputs = LabelInputs(metadata.labels, tensors.get("embeddings"), tensors.get("graph"))
         tree = metadata.settings["model"]
-    except (AttributeError, KeyError, TypeError, OSError, SafetensorError, ShapeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, ShapeError) as error:
         raise BundleError(f"the bundle is damaged: {error}", where, "copy the whole folder again") from error
     settings = validate(ModelSettings, tree, where, prefix="settings.model")
-    with NoRandomInit():
-        model = build_without_weights(settings, inputs, image_size=metadata.preprocessing.size)
+    try:
+        with NoRandomInit():
+            model = build_without_weights(settings, inputs, image_size=metadata.preprocessing.size)
+    except MsrnError:
+        raise
+    except Exception as error:  # a network of absurd size, which torch and timm refuse in many ways
+        message = f"the network that the bundle describes cannot be built: {first_line(error)}"
+        raise BundleError(message, where, "copy the whole folder again") from error
     load_matching(model, state, where=str(folder / WEIGHTS_FILE))
     model.eval().requires_grad_(False)
     if calibrated and metadata.calibration:

@@ -17,7 +17,17 @@ from pydantic import BaseModel
 from msrn.cli.command import Command
 from msrn.cli.parser import Parser
 from msrn.cli.settings_help import settings_help
-from msrn.config import PARTS, DataSettings, Settings, load_settings, merge, section_model, setting_fields, validate
+from msrn.config import (
+    PARTS,
+    DataSettings,
+    Settings,
+    load_settings,
+    merge,
+    parse_yaml,
+    section_model,
+    setting_fields,
+    validate,
+)
 from msrn.errors import ConfigError, did_you_mean
 from msrn.presets import preset, preset_names, read_yaml
 
@@ -202,8 +212,8 @@ def _read_value(annotation: Any, text: str) -> Any:
     value: Any = text
     if annotation is not str and not (choices and all(isinstance(choice, str) for choice in choices)):
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text)
+        except ValueError:
             value = text
         if value is None and str in get_args(annotation):
             value = text

@@ -20,6 +20,7 @@ from msrn.config.settings import (
     ThresholdSettings,
 )
 from msrn.config.tree import load_settings, merge, nest, section_model, setting_fields, validate, without_unknown
+from msrn.config.yaml_text import parse_yaml
 
 __all__ = [
     "PARTS",
@@ -35,6 +36,7 @@ __all__ = [
     "load_settings",
     "merge",
     "nest",
+    "parse_yaml",
     "section_model",
     "setting_fields",
     "validate",

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from msrn import registry
+from msrn.config.yaml_text import parse_yaml
 from msrn.errors import ConfigError, reason
 from msrn.files import expand_home
 from msrn.registry import Options, PathText
@@ -331,8 +332,8 @@ def _read_aliases(path: str) -> dict[str, str]:
     if not path:
         return {}
     try:
-        tree = yaml.load(Path(expand_home(path)).read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse_yaml(Path(expand_home(path)).read_text(encoding="utf-8-sig"), texts_only=True)
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot read the aliases of {path}: {reason(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(part, str) for pair in tree.items() for part in pair):
         raise ValueError(f"expected lines such as 'tvmonitor: tv monitor' in {path}")

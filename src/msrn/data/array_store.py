@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from msrn.errors import DataError
-from msrn.files import append_whole, remove_partial_files, write_atomically
+from msrn.files import append_whole, parse_json, remove_partial_files, write_atomically
 
 __all__ = ["ArrayStore", "key_of"]
 
@@ -58,7 +58,10 @@ class ArrayStore:
             remove_partial_files(self.folder)  # of a process that was killed as it began the store
         expected = {"format": FORMAT, "dtype": self.dtype.name}
         if header.exists():
-            found = json.loads(header.read_text(encoding="utf-8"))
+            try:
+                found = parse_json(header.read_bytes())
+            except ValueError as error:
+                found = f"no JSON ({error})"
             if found != expected:
                 raise DataError(f"expected a cache of {expected}, found {found}", str(header), "choose another folder")
         elif self.folder.exists() and any(self.folder.iterdir()):

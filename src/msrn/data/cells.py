@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msrn.errors import Problem
+from msrn.files import parse_json
 
 __all__ = [
     "NO_LABEL",
@@ -19,6 +20,7 @@ __all__ = [
     "is_blank",
     "items_of",
     "parted",
+    "python_literal",
     "quoted",
     "split_tags",
 ]
@@ -71,6 +73,18 @@ def items_of(cell: Any) -> list[Any] | None:
     if set(inner) & set("'\""):
         raise ValueError(f"expected a list of names, got {text[:80]!r}, which is not JSON or Python")
     return [item.strip() for item in inner.split(",") if item.strip()]
+
+
+def python_literal(text: str) -> Any:
+    """The value of a Python literal of up to ``MAX_CELL`` characters; None if it is none. No code in it is run."""
+    if len(text) > MAX_CELL:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of odd escapes while it parses
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
 
 
 def parted(text: str, delimiter: str) -> list[str]:
@@ -146,9 +160,7 @@ def _choices(value: dict[str, Any]) -> list[Any] | None:
 
 
 def _literal(text: str) -> Any:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            continue
-    return None
+    try:
+        return parse_json(text)
+    except ValueError:
+        return python_literal(text)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import io
+import logging
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from msrn.data.archives.members import open_file
 from msrn.data.image_files import IMAGE_FORMATS
@@ -20,8 +22,12 @@ from msrn.errors import DataError, reason
 
 __all__ = ["MAX_PIXELS", "image_header", "one_line", "open_image", "supported_formats"]
 
-# Damaged EXIF says nothing about the pixels.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# What is wrong with an image is said once, by open_image. Pillow would warn of it and log it too, and libtiff print it.
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+for category in (UserWarning, RuntimeWarning):
+    warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+with suppress(OSError, AttributeError):  # AttributeError: a Pillow without libtiff
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded, width times height: Pillow's own bound, 256 MiB as RGB."""
@@ -62,15 +68,17 @@ def open_image(
                 with Image.open(file, formats=supported_formats()) as image:
                     return _decode(image, where, max_pixels, min_side)
             except (DataError, MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-                raise
+                raise  # nothing to repair
             except Exception:
                 file.seek(0)
                 content = file.read()
                 if (image_of_pixels := _repaired(content, where, max_pixels, min_side)) is not None:
                     return image_of_pixels
                 raise
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError as error:
+        raise DataError("the image needs more memory than there is", where, SMALLER) from error
     except FileNotFoundError:
         raise DataError("expected an image, found no file", where, CHECK) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -118,7 +126,7 @@ def image_header(path: str | Path) -> tuple[str, tuple[int, int], int]:
                 if whole is None:
                     raise
                 return _header(io.BytesIO(whole))
-    except (DataError, MemoryError):
+    except DataError:
         raise
     except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
         raise DataError(f"the image cannot be read: {error}", str(path)) from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msrn.data.cells import is_blank, items_of, parted
+from msrn.data.manifest import require_entries
 from msrn.data.states import States
 from msrn.data.table import Row, State
 from msrn.errors import Problem
@@ -79,6 +80,7 @@ def join_states(
         else:
             states[name] = value
             named[name] = None
+    require_entries(len(found), len(named), rows[0].where if rows else "")
     every = [*named, *(name for name in labels or () if name not in named)]
     joined = []
     for key, states in found.items():

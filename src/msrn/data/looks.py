@@ -5,13 +5,13 @@ Asked only after reading has failed; nothing is decoded here.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from msrn.data.image_files import is_image_name
+from msrn.files import parse_json
 
 __all__ = ["Look", "look_of", "look_of_file", "look_of_folder"]
 
@@ -96,11 +96,11 @@ def _xml_look(head: str) -> Look | None:
 
 def _json_look(content: bytes, path: Path) -> Look | None:
     try:
-        tree: Any = json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        tree: Any = parse_json(content)
+    except ValueError:
         try:
-            tree = json.loads(content.decode("utf-8-sig").split("\n", 1)[0])
-        except (ValueError, RecursionError):
+            tree = parse_json(content.split(b"\n", 1)[0])
+        except ValueError:
             return None
         tree = [tree]
     if isinstance(tree, dict):

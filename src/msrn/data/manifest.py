@@ -15,15 +15,29 @@ from msrn.data.archives.members import read_bytes
 from msrn.data.archives.names import archive_and_member
 from msrn.data.image_paths import repeated_images
 from msrn.errors import DataError, LabelError, Problem, reason
-from msrn.files import write_atomically
+from msrn.files import parse_json, write_atomically
 from msrn.labels.space import LabelSpace
 
-__all__ = ["DIFFICULT", "NEGATIVE", "POSITIVE", "UNKNOWN", "Manifest", "Record"]
+__all__ = ["DIFFICULT", "MAX_ENTRIES", "NEGATIVE", "POSITIVE", "UNKNOWN", "Manifest", "Record", "require_entries"]
 
 POSITIVE, NEGATIVE, UNKNOWN, DIFFICULT = 1, 0, -1, 2
 """Codes of ``Manifest.codes``."""
 
+MAX_ENTRIES = 2**31
+"""Largest number of images times labels of a split: its targets take 8 GiB then."""
+
 Difficult = Literal["positive", "negative", "ignore"]
+
+
+def require_entries(images: int, labels: int, where: str) -> None:
+    """Refuse a split of too many images and labels before anything of that size is made.
+
+    Raises:
+        DataError: there are more than ``MAX_ENTRIES`` entries.
+    """
+    if images * labels > MAX_ENTRIES:
+        message = f"expected at most {MAX_ENTRIES:,} entries (images x labels), got {images:,} x {labels:,}"
+        raise DataError(message, where, "leave out labels, or part the data set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,9 @@ class Manifest:
     root: Path
     source: str = ""
     reading: str = ""
+
+    def __post_init__(self) -> None:
+        require_entries(len(self.records), len(self.labels), self.source or self.split)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -143,11 +160,15 @@ class Manifest:
             hint = "write one with Manifest.write"
             raise DataError(f"cannot read the manifest: {reason(error)}", str(path), hint) from error
         try:
-            header = json.loads(lines[0])
+            header = parse_json(lines[0])
             labels = LabelSpace(header["labels"])
             if header["msrn_manifest"] != 1:
                 raise DataError(f"expected manifest version 1, got {header['msrn_manifest']}", f"{path}, line 1")
-        except (IndexError, ValueError, KeyError, TypeError, LabelError) as error:
+        except LabelError as error:
+            raise DataError(
+                f"the manifest's labels are broken: {error.message}", f"{path}, line 1", error.hint
+            ) from error
+        except (IndexError, ValueError, KeyError, TypeError) as error:
             hint = 'its first line is {"msrn_manifest": 1, "labels": [...], "split": "train", "source": ""}'
             raise DataError("expected a manifest with a header line", f"{path}, line 1", hint) from error
         records, problems = [], []
@@ -157,7 +178,7 @@ class Manifest:
             if not line.strip():
                 continue
             try:
-                records.append(_record(json.loads(line), labels))
+                records.append(_record(parse_json(line), labels))
                 places.append(where)
             except LabelError as error:
                 problems += [Problem(problem.message, where, problem.hint) for problem in error.problems]

@@ -27,7 +27,7 @@ from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import repeated_images
 from msrn.data.manifest import Manifest, Record
 from msrn.data.table import CellRules, Row, State, Table
-from msrn.errors import DataError, Problem, did_you_mean
+from msrn.errors import MAX_HINTS, DataError, Problem, did_you_mean
 from msrn.labels.space import LabelSpace, same_names
 
 __all__ = [
@@ -75,7 +75,8 @@ def manifest_of_rows(table: Table, labels: LabelSpace | None) -> Manifest:
     problems += _unknown_labels(names, labels, rows, states, header)
     if one is None and labels is not None:
         hint = "add the column, and leave cells blank where the label is unknown"
-        lacking = [f"label {name!r} of the label set has no column" for name in labels if name not in names]
+        columns = set(names)
+        lacking = [f"label {name!r} of the label set has no column" for name in labels if name not in columns]
         problems += [Problem(message, header, hint) for message in lacking]
     space = labels or (LabelSpace(names) if names and not problems else None)
     images = [_image(row, table.image_column, problems) for row in rows]
@@ -127,7 +128,9 @@ def _unknown_labels(
         return [
             Problem(f"labels are numbers ({', '.join(sorted(strange)[:5])}), the label set has names", header, hint)
         ]
-    hints = {name: did_you_mean(name, labels.names) or f"the label set has {len(labels)} names" for name in strange}
+    size = f"the label set has {len(labels)} names"
+    hints = dict.fromkeys(strange, size)
+    hints |= {name: did_you_mean(name, labels.names) or size for name in sorted(strange)[:MAX_HINTS]}
     found = [
         Problem(f"label {name!r} is not in the label set", row.where, hints[name])
         for row, (positives, _, _) in zip(rows, states, strict=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from PIL import Image
@@ -23,20 +23,23 @@ __all__ = ["MultiScaleCrop", "Preprocessing", "Transform", "eval_transform", "tr
 Transform = Callable[[Image.Image], Tensor]
 
 
+Spread = Annotated[float, Field(gt=0)]
+
+
 class Preprocessing(BaseModel):
     """Everything that turns an image into the input of a network; part of the bundle."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    size: int = Field(448, ge=1, description="side in pixels")
+    size: int = Field(448, ge=1, le=2048, description="side in pixels")
     resize: Literal["squash", "crop"] = Field("squash", description="squash the whole image, or take its centre square")
     crop_fraction: float = Field(0.875, gt=0, le=1, description="crop: side of the centre square over the short side")
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     decode_margin: float = Field(
-        0, ge=0, description="JPEG is decoded smaller, both sides at least this many times size; 0: in full"
+        0, ge=0, le=16, description="JPEG is decoded smaller, both sides at least this many times size; 0: in full"
     )
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Spread, Spread, Spread] = (0.229, 0.224, 0.225)
 
     @property
     def min_side(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,10 @@ from msrn.config import Settings
 from msrn.data.dataset import on_device
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.errors import BundleError
 from msrn.losses.base import Loss
 from msrn.models.classifier import MultiLabelClassifier, memory_layout
+from msrn.models.state_files import first_line
 
 __all__ = ["Learner", "NonFinite"]
 
@@ -45,6 +48,9 @@ class Learner:
         settings: the whole tree.
         fabric: device, precision and the other processes.
         state: from ``state_dict``, to continue from.
+
+    Raises:
+        BundleError: the state does not fit the model or the settings.
     """
 
     def __init__(
@@ -65,16 +71,18 @@ class Learner:
         free = sum(weight.numel() for weight in weights if weight.requires_grad)
         logger.info("%s of %s backbone weights are trained", f"{free:,}", f"{sum(map(Tensor.numel, weights)):,}")
         if state:
-            model.load_state_dict(state["model"])
+            with _damage_named(settings):
+                model.load_state_dict(state["model"])
         self.loss = loss.to(fabric.device)
         self.net: MultiLabelClassifier = share_norms(model, fabric)
         self.model, self.optimizer = fabric.setup(self.net, build_optimizer(self.net, settings.optim))
         self.ema = WeightEMA(self.net, settings.optim.ema) if settings.optim.ema else None
         if state:
-            self.optimizer.load_state_dict(state["optimizer"])
-            fabric.strategy.precision.load_state_dict(state["precision"])
-            if self.ema:
-                self.ema.model.load_state_dict(state["ema"])
+            with _damage_named(settings):
+                self.optimizer.load_state_dict(state["optimizer"])
+                fabric.strategy.precision.load_state_dict(state["precision"])
+                if self.ema:
+                    self.ema.model.load_state_dict(state["ema"])
         self._scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
         # step, its loss and the norm of its gradient on the device, its images
         self._unchecked: list[tuple[int, Tensor, Tensor, list[int]]] = []
@@ -191,6 +199,16 @@ class Learner:
         asked = own.new_tensor([float(stop.is_set())])
         shared = torch.as_tensor(self.fabric.all_reduce(torch.cat((own, asked)), reduce_op="mean")).tolist()
         return shared[:-1], shared[-1] > 0
+
+
+@contextmanager
+def _damage_named(settings: Settings) -> Iterator[None]:
+    """Turn what torch raises on a checkpoint that does not fit the run into one of our errors."""
+    try:
+        yield
+    except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        message = f"the checkpoint is damaged: {first_line(error)}"
+        raise BundleError(message, settings.run.folder, "restore it, or start a new run") from error
 
 
 def _mix(*numbers: int) -> int:

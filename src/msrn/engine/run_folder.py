@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from msrn.bundle.metadata import Metadata
+from msrn.bundle.metadata import Metadata, SplitRecord
 from msrn.bundle.write import package_versions, repair_bundle, try_to_write, write_bundle
 from msrn.config import Settings, load_settings, without_unknown
 from msrn.engine.run_log import RunLog
@@ -29,6 +29,7 @@ from msrn.errors import BundleError, ConfigError, Problem
 from msrn.files import atomic_path, is_partial_file, remove_partial_files, write_atomically, write_json
 from msrn.models.classifier import MultiLabelClassifier
 from msrn.models.heads.base import LabelInputs
+from msrn.models.state_files import read_torch
 
 __all__ = ["RunFolder", "claim_default_folder", "holds_state", "read_state"]
 
@@ -237,17 +238,41 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not holds_state(folder):
         raise BundleError("expected the checkpoint of a run, found none", str(path), "start the run without --resume")
     try:
-        state = dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, TypeError, ValueError, KeyError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise BundleError(f"the checkpoint is damaged: {first}", str(path)) from error
+        state: Any = read_torch(path)
+        state = dict(state)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the checkpoint is damaged: {error}", str(path)) from error
     version = state.get("format_version", STATE_VERSION)  # the first checkpoints did not say
     if version != STATE_VERSION:
         hint = "resume with the version of msrn that wrote it, or start a new run"
         raise BundleError(f"expected a checkpoint of format version {STATE_VERSION}, got {version}", str(path), hint)
     if missing := [name for name in ("settings", "data", "progress", "model", "optimizer") if name not in state]:
         raise BundleError(f"expected the checkpoint of a run, found no {', '.join(missing)} in it", str(path))
+    try:
+        _Saved.model_validate(state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"the checkpoint is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise BundleError(message, str(path)) from error
     return state
+
+
+class _Data(BaseModel):
+    labels: list[str]
+    train: SplitRecord
+    val: SplitRecord | None = None
+
+
+class _Saved(BaseModel):
+    """The parts of a checkpoint; ``Trainer`` and ``Learner`` check what is in their own."""
+
+    settings: dict[str, JsonValue]
+    data: _Data
+    progress: dict[str, JsonValue]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    precision: dict[str, Any] = {}
+    ema: dict[str, Any] = {}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msrn.files import append_whole, write_atomically
+from msrn.files import append_whole, parse_json, write_atomically
 
 __all__ = ["RunLog"]
 
@@ -31,12 +31,12 @@ class RunLog:
         lines = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                event = json.loads(line)
-                done = event["step"] <= steps and event.get("epoch", 0) <= epochs
+                event = parse_json(line)
+                kind, done = event["event"], event["step"] <= steps and event.get("epoch", 0) <= epochs
             except (ValueError, KeyError, TypeError):
                 continue  # torn by the end of a process; nothing is resumed from the log
-            self.begun |= event["event"] == "start"
-            if done and event["event"] != "end":
+            self.begun |= kind == "start"
+            if done and kind != "end":
                 lines.append(f"{line}\n")
         write_atomically(path, "".join(lines))
 

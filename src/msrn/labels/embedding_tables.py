@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from msrn.errors import DependencyError, LabelError, Problem, did_you_mean, reason
+from msrn.labels.array_files import read_arrays, texts_of
 
 __all__ = ["BENCHMARKS", "SOURCES", "EmbeddingTable", "Floats", "open_table"]
 
@@ -116,7 +116,8 @@ def _text_file(path: Path) -> EmbeddingTable:
                 file.seek(starts[rank[word]])
                 fields = file.readline().rstrip().split(b" ")[-width:]
                 try:
-                    values[row] = [float(field) for field in fields]
+                    with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, which is refused below
+                        values[row] = [float(field) for field in fields]
                 except ValueError as error:
                     broken.append(Problem(f"the vector of {word!r} is broken: {error}", at(word)))
                 else:
@@ -145,11 +146,10 @@ def _word_of(line: bytes, width: int) -> tuple[str, str]:
 
 def _npz_file(path: Traversable, where: str, *, whole_names: bool = False) -> EmbeddingTable:
     """Vectors bound by name; the order of the rows has no meaning."""
+    hint = "save names as an array of strings, not of objects"
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            entries: dict[str, npt.NDArray[Any]] = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
-        hint = "save names as an array of strings, not of objects"
+        entries = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise LabelError(f"cannot read the vectors: {reason(error)}", where, hint) from error
     key = next((key for key in ("labels", "names", "words") if key in entries), None)
     if key is None or "vectors" not in entries:
@@ -159,13 +159,14 @@ def _npz_file(path: Traversable, where: str, *, whole_names: bool = False) -> Em
             "vectors are bound by name, never by position; add the names in row order: numpy.savez(new_file, "
             "vectors=numpy.load(file)['vectors'], labels=numpy.array(['cat', 'dog', ...]))",
         )
-    names, vectors = entries[key], entries["vectors"]
-    if names.ndim != 1 or names.dtype.kind != "U" or vectors.ndim != 2 or len(names) != len(vectors):
-        raise LabelError(
-            f"expected vectors (n, E) and {key} (n,) of strings, got {vectors.shape} and {names.shape} {names.dtype}",
-            where,
-        )
-    rank = {str(name): row for row, name in enumerate(names)}
+    vectors = entries["vectors"]
+    try:
+        names = texts_of(entries[key])
+    except ValueError as error:
+        raise LabelError(f"the array {key!r}: {error}", where, hint) from error
+    if vectors.ndim != 2 or len(names) != len(vectors) or not vectors.size:
+        raise LabelError(f"expected vectors (n, E) and {key} (n,), got {vectors.shape} and ({len(names)},)", where)
+    rank = {name: row for row, name in enumerate(names)}
     if len(rank) < len(names):
         raise LabelError(f"{len(names) - len(rank):,} names of {key!r} are repeated", where)
     if vectors.dtype.kind not in "fiu" or not np.isfinite(vectors).all():

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from msrn.errors import LabelError, ShapeError
 from msrn.labels.cooccurrence import Array, conditional, shrunk
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, require_matrix
 
 __all__ = [
     "LabelGraph",
@@ -243,6 +243,7 @@ def graph_of(
 def identity_graph(labels: LabelSpace) -> LabelGraph:
     """The graph without edges; the baseline that shows what a graph contributes."""
     size = len(labels)
+    require_matrix(size)
     nothing, eye = np.zeros((size, size)), np.eye(size, dtype=np.float32)
     counts, totals = np.zeros((size, size), np.int64), np.zeros(size, np.int64)
     for array in (nothing, eye, counts, totals):

@@ -14,16 +14,16 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from msrn.errors import LabelError, MsrnError, Problem, reason
-from msrn.files import write_atomically
+from msrn.files import parse_json, write_atomically
+from msrn.labels.array_files import read_arrays, texts_of
 from msrn.labels.graph import LabelGraph
 from msrn.labels.published import PUBLISHED_ORDERS
-from msrn.labels.space import LabelSpace
+from msrn.labels.space import LabelSpace, require_matrix
 
 __all__ = ["EDGE_SUFFIXES", "read_edges", "read_published_counts", "write_edges"]
 
@@ -62,6 +62,7 @@ def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[
             f"the edges are not UTF-8 text (byte {error.start:,})", str(file), "save the file as UTF-8"
         ) from error
     rows = _json_rows(text, file) if suffix == ".json" else _table_rows(text, file, "\t" if suffix == ".tsv" else ",")
+    require_matrix(len(labels))
     weights = np.zeros((len(labels), len(labels)))
     problems: list[Problem] = []
     seen: dict[tuple[int, int], str] = {}
@@ -75,7 +76,7 @@ def read_edges(path: str | os.PathLike[str], labels: LabelSpace) -> npt.NDArray[
         except MsrnError as error:
             problems.append(Problem(error.message, where, error.hint))
             continue
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             problems.append(Problem(f"expected a number as the weight, got {weight!r}", where))
             continue
         if not (np.isfinite(value) and value >= 0):
@@ -177,8 +178,8 @@ def _table_rows(text: str, file: Path, delimiter: str) -> list[_Edge]:
 
 def _json_rows(text: str, file: Path) -> list[_Edge]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         line = f", line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
         raise LabelError(f"broken JSON: {error}", f"{file}{line}") from error
     entries = content.get("edges") if isinstance(content, dict) else content
@@ -221,9 +222,8 @@ def _matrix(file: Path, labels: LabelSpace) -> npt.NDArray[np.float64]:
 
 def _arrays(file: Path, needed: tuple[str, ...], what: str) -> dict[str, npt.NDArray[Any]]:
     try:
-        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in {*needed, "labels"}}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        arrays = read_arrays(file, {*needed, "labels"})
+    except (OSError, ValueError) as error:
         raise LabelError(
             f"cannot read the {what}: {reason(error)}", str(file), f"expected an .npz: {', '.join(needed)}"
         ) from error
@@ -233,10 +233,10 @@ def _arrays(file: Path, needed: tuple[str, ...], what: str) -> dict[str, npt.NDA
 
 
 def _space(names: npt.NDArray[Any], file: Path) -> LabelSpace:
-    if names.ndim != 1 or names.dtype.kind != "U":
-        raise LabelError(f"expected labels (n,) of strings, got {names.shape} {names.dtype}", str(file))
     try:
-        return LabelSpace(names.tolist())
+        return LabelSpace(texts_of(names))
+    except ValueError as error:
+        raise LabelError(f"the array 'labels': {error}", str(file)) from error
     except MsrnError as error:
         raise LabelError(f"the file's labels are invalid: {error.message}", str(file), error.hint) from error
 

@@ -7,20 +7,27 @@ error. Columns are therefore bound by **name** everywhere, and every saved file 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from msrn.errors import LabelError, MsrnError, Problem, did_you_mean, reason
-from msrn.files import write_atomically
+from msrn.errors import MAX_HINTS, LabelError, MsrnError, Problem, did_you_mean, reason
+from msrn.files import parse_json, write_atomically
 
-__all__ = ["LabelSpace", "plain_name", "same_names"]
+__all__ = ["MAX_LABELS", "MAX_MATRIX_LABELS", "LabelSpace", "plain_name", "require_matrix", "same_names"]
+
+MAX_LABELS = 100_000
+"""Largest label set."""
+
+MAX_MATRIX_LABELS = 20_000
+"""Largest label set of a label graph, whose matrices ``(L, L)`` take 3.2 GB each then."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^\ufeff")
 
 _INVISIBLE = {ord(sign): "" for sign in "\u200b\u2060\ufeff"} | {ord("\u00a0"): " ", ord("\u202f"): " "}
 """Signs of no width, which nobody sees, and spaces that do not break a line."""
@@ -69,8 +76,9 @@ class LabelSpace:
     a name with spaces around it is an error.
 
     Raises:
-        LabelError: there are no names, or a name is empty, repeated, not a string, has spaces around it or contains a
-            line break. All errors are reported together.
+        LabelError: there are no names or more than ``MAX_LABELS``; or a name is empty, repeated, not a string, has
+            spaces around it, or holds a control character such as a line break, a lone surrogate or a byte order mark.
+            All errors are reported together.
 
     Example:
         >>> labels = LabelSpace(["cat", "dog", "sofa"])
@@ -127,7 +135,8 @@ class LabelSpace:
         given = list(names)
         unknown = [name for name in dict.fromkeys(given) if name not in self._columns]
         if unknown:
-            problems = [Problem(*self._unknown(name)) for name in unknown]
+            problems = [Problem(*self._unknown(name)) for name in unknown[:MAX_HINTS]]
+            problems += [Problem(f"label {name!r} is not in the label set") for name in unknown[MAX_HINTS:]]
             raise LabelError.of(problems, f"some labels are not in the label set of {len(self):,} names")
         return [self._columns[name] for name in given]
 
@@ -225,17 +234,30 @@ class LabelSpace:
 def _refuse_other_forms(text: str, file: Path) -> None:
     """Refuse JSON and YAML, whose lines would pass for names."""
     try:
-        is_json = isinstance(json.loads(text), list | dict)
-    except (ValueError, RecursionError):
+        is_json = isinstance(parse_json(text), list | dict)
+    except ValueError:
         is_json = False
     if is_json or file.suffix.lower() in {".yaml", ".yml"}:
         hint = "write one label name a line into a text file"
         raise LabelError(f"expected a list of names, got {'JSON' if is_json else 'YAML'}", str(file), hint)
 
 
+def require_matrix(count: int) -> None:
+    """Refuse a label graph of too many labels before its matrices are made.
+
+    Raises:
+        LabelError: there are more than ``MAX_MATRIX_LABELS``.
+    """
+    if count > MAX_MATRIX_LABELS:
+        message = f"expected at most {MAX_MATRIX_LABELS:,} labels in a label graph, got {count:,}"
+        raise LabelError(message, hint="choose a head that reads none, such as --model.head csra")
+
+
 def _problems(names: tuple[object, ...]) -> list[Problem]:
     if not names:
         return [Problem("a label set needs at least one name, got none")]
+    if len(names) > MAX_LABELS:
+        return [Problem(f"expected at most {MAX_LABELS:,} labels, got {len(names):,}", hint="is it the right file?")]
     problems = []
     for number, name in enumerate(names, start=1):
         where = f"name {number:,} of {len(names):,}"
@@ -245,11 +267,16 @@ def _problems(names: tuple[object, ...]) -> list[Problem]:
             problems.append(Problem(f"a label name is empty ({name!r})", where))
         elif name != name.strip():
             problems.append(Problem(f"label name {name!r} has spaces around it", where, f"write {name.strip()!r}"))
-        elif "\n" in name or "\r" in name:
-            problems.append(Problem(f"label name {name!r} contains a line break", where))
-    for name, count in Counter(name for name in names if isinstance(name, str) and name.strip()).items():
-        if count > 1:
-            places = [str(number) for number, other in enumerate(names, start=1) if other == name]
-            where = f"names {', '.join(places[:8])}{', ...' if count > 8 else ''} of {len(names):,}"
-            problems.append(Problem(f"label name {name!r} is given {count:,} times", where))
+        elif _CONTROL.search(name):
+            what = "a line break" if {"\n", "\r"} & set(name) else "a sign that is no text"
+            problems.append(Problem(f"label name {name!r} contains {what}", where))
+    places: dict[str, list[int]] = {}
+    for number, name in enumerate(names, start=1):
+        if isinstance(name, str) and name.strip():
+            places.setdefault(name, []).append(number)
+    for name, numbers in places.items():
+        if len(numbers) > 1:
+            listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+            where = f"names {listed} of {len(names):,}"
+            problems.append(Problem(f"label name {name!r} is given {len(numbers):,} times", where))
     return problems

@@ -117,10 +117,10 @@ def _reordered(state: Mapping[str, Tensor], columns: list[int]) -> dict[str, Ten
     ordered = dict(state)
     for name in ("output.weight", "output.bias", "weight", "bias"):
         key = f"head.output_layer.{name}"
-        if key in ordered and len(ordered[key]) == count:
+        if key in ordered and ordered[key].ndim and len(ordered[key]) == count:
             ordered[key] = ordered[key][index]
     key, assignment = "head.output_layer.hidden.weight", "head.semantics.assignment_layer.weight"
-    if key in ordered and assignment in ordered:
+    if key in ordered and assignment in ordered and ordered[assignment].ndim == 2:
         hidden = ordered[key]  # (2048, K T D): a block of T D inputs for each of the K vectors
         blocks = count + ordered[assignment].shape[1]
         if hidden.ndim == 2 and hidden.shape[1] % blocks == 0:

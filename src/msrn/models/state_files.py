@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,20 @@ from torch.overrides import TorchFunctionMode
 
 from msrn.errors import Problem, WeightsError
 
-__all__ = ["NoRandomInit", "first_line", "load_matching", "mismatches", "read_state"]
+__all__ = [
+    "MAX_HEADER_BYTES",
+    "NoRandomInit",
+    "first_line",
+    "load_matching",
+    "mismatches",
+    "read_safetensors",
+    "read_state",
+    "read_torch",
+    "require_finite",
+]
+
+MAX_HEADER_BYTES = 2**24
+"""Largest header of a safetensors file, 16 MiB: a hundred bytes for each tensor."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -30,14 +44,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError("expected a weights file, found none", where=str(path), hint="check the path")
     try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            with torch.serialization.safe_globals(_numpy_scalars()):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, IndexError and struct.error among them
+        content: object = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+    except ValueError as error:
         raise WeightsError(
-            f"expected a safetensors or torch file of plain tensors: {first_line(error)}",
+            f"expected a safetensors or torch file of plain tensors: {error}",
             where=str(path),
             hint="files that need to run code are refused; save torch.save(model.state_dict(), path) or safetensors",
         ) from error
@@ -47,6 +57,36 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError("expected a state dict: entry name to tensor", where=str(path), hint="see read_state")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: it is absent, damaged, or has a header of more than ``MAX_HEADER_BYTES``.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"expected a header of at most {MAX_HEADER_BYTES:,} bytes, got {length:,}")
+        return load_file(path)
+    except Exception as error:  # a damaged file fails in many ways
+        raise ValueError(first_line(error)) from error
+
+
+def read_torch(path: Path) -> object:
+    """What a torch file holds: tensors and plain values. No code in it is run.
+
+    Raises:
+        ValueError: it is absent or damaged, or holds objects of other kinds.
+    """
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickles, and of kinds of tensors that are refused later
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # IndexError and struct.error among them
+        raise ValueError(first_line(error)) from error
 
 
 def load_matching(
@@ -90,7 +130,23 @@ def mismatches(
             problems.append(
                 Problem(f"entry {shown}: expected shape {tuple(value.shape)}, got {tuple(state[name].shape)}", where)
             )
+        elif not _holds_numbers(state[name], value):
+            found = f"{state[name].dtype}, {state[name].layout}, {state[name].device}"
+            problems.append(Problem(f"entry {shown}: expected plain numbers as {value.dtype}, got {found}", where))
     return problems + [Problem(f"unknown entry {name.removeprefix('?')}", where) for name in state if name not in own]
+
+
+def require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that names the first tensor with a number that is not finite."""
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"the numbers of {name} are not finite")
+
+
+def _holds_numbers(given: Tensor, own: Tensor) -> bool:
+    """Whether a tensor's numbers can be copied: files may hold tensors without content, sparse and quantised ones."""
+    plain = given.layout == torch.strided and given.device.type != "meta" and not given.is_quantized
+    return plain and not given.is_complex() and given.is_floating_point() == own.is_floating_point()
 
 
 class NoRandomInit(TorchFunctionMode):

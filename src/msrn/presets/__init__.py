@@ -6,9 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from msrn.config import merge
+from msrn.config import merge, parse_yaml
 from msrn.errors import ConfigError, did_you_mean, reason
 
 __all__ = ["preset", "preset_names", "read_settings_file", "read_yaml"]
@@ -31,7 +29,7 @@ def preset(name: str, where: str = "--preset") -> dict[str, Any]:
         hint = did_you_mean(name, names) or f"the presets are {', '.join(names)}"
         raise ConfigError(f"there is no preset {name!r}", where, hint)
     text = (resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
-    return {"preset": name, **(yaml.safe_load(text) or {})}
+    return {"preset": name, **(parse_yaml(text) or {})}
 
 
 def read_settings_file(path: str | Path) -> dict[str, Any]:
@@ -53,21 +51,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is absent, no YAML, no mapping, or repeats a key.
     """
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse_yaml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read settings: {reason(error)}", str(path), "expected a YAML file") from error
     if not isinstance(tree, dict):
         raise ConfigError("expected sections such as data: and model:", str(path), "see --print_config")
     return tree
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's own loader keeps the last of two equal keys, which would drop a section in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if isinstance(key, str) and keys.count(key) > 1:
-                message = f"the key {key!r} stands twice in one section"
-                raise yaml.constructor.ConstructorError(None, None, message, key_node.start_mark)
-        return super().construct_mapping(node, deep)

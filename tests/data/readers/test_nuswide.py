@@ -158,7 +158,7 @@ def test_everything_wrong_with_a_csv_is_reported_at_once(asl: Path) -> None:
     path = asl / "nus_wid_data.csv"
     text = path.read_text()
     text += "x.jpg,\"['skye']\",train\ny.jpg,\"__import__('os')\",train\nz.jpg,sky,train\n../o.jpg,\"['sky']\",train\n"
-    text += f'{IMAGES[0]},"[\'sky\']",train\nl.jpg,"{["sky"] * 5000}",train\n'
+    text += f'{IMAGES[0]},"[\'sky\']",train\nl.jpg,"{["sky"] * 15_000}",train\n'
     text += "m.jpg,\"['sky']\",trian\nn.jpg,['sky','sun'],train\n,\"['sky']\",train\nq.jpg,{'sky'},train\n"
     text += 'r.jpg,"' + "(" * 5000 + '",train\n'
     path.write_text(text)

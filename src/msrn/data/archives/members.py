@@ -7,6 +7,8 @@ same time. The index of each archive is kept as long as the file does not change
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,9 +25,18 @@ def open_file(path: str | Path) -> BinaryIO:
     """An image file, or an image inside an archive, opened for reading.
 
     Raises:
-        OSError: the plain file cannot be opened. DataError: as ``read_bytes``.
+        OSError: the plain file cannot be opened. DataError: as ``read_bytes``; or it is a pipe or device, which has no
+            end, or larger than ``MAX_MEMBER_BYTES``.
     """
-    return io.BytesIO(read_bytes(path)) if archive_and_member(path) else Path(path).open("rb")
+    if archive_and_member(path):
+        return io.BytesIO(read_bytes(path))
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise DataError("expected an image file, got a pipe or device", str(path), "save the image to a file first")
+    if status.st_size > tar.MAX_MEMBER_BYTES:
+        message = f"expected an image of at most {tar.MAX_MEMBER_BYTES:,} bytes, got {status.st_size:,}"
+        raise DataError(message, str(path))
+    return Path(path).open("rb")
 
 
 def read_bytes(path: str | Path) -> bytes:

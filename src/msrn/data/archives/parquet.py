@@ -8,18 +8,21 @@ group for nearly every image, so tar shards suit it better.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msrn.errors import DataError, DependencyError, reason
+from msrn.errors import DataError, DependencyError, MsrnError, reason
+from msrn.files import parse_json
 
 __all__ = ["Columns", "column_values", "columns_of", "image_cells", "read_cell"]
 
 MAX_GROUP_BYTES = 2**30
 """Largest unpacked row group of images that is read: 1 GiB."""
+
+MAX_DIGITS = 18  # of the number of a row
 
 INSTALL = "pip install 'msrn[data]'"
 
@@ -42,6 +45,11 @@ def columns_of(path: str | Path) -> Columns:
     Raises:
         DataError: the file is damaged, or not a parquet or Arrow file. DependencyError: pyarrow is missing.
     """
+    with _damage_named("cannot read the columns", str(path)):
+        return _columns(path)
+
+
+def _columns(path: str | Path) -> Columns:
     pyarrow = _pyarrow(path)
     source = _source(path)
     schema = source.schema_arrow if _is_parquet(path) else source.schema
@@ -58,19 +66,24 @@ def columns_of(path: str | Path) -> Columns:
         if kind is not None and is_bytes(kind):
             images.append(field.name)
     rows = source.metadata.num_rows if _is_parquet(path) else source.num_rows
+    if rows > (size := os.path.getsize(path)):
+        raise ValueError(f"{rows:,} rows in {size:,} bytes")
     return Columns(tuple(schema.names), tuple(images), _classes(schema.metadata or {}), rows)
 
 
 def column_values(path: str | Path, column: str) -> list[Any]:
     """All values of one column, as Python values: for labels, not for images."""
-    pyarrow = _pyarrow(path)
-    try:
+    with _damage_named(f"cannot read column {column!r}", str(path)):
         table = _source(path)
         if _is_parquet(path):
+            count = sum(part.num_values for part in _parts(table.metadata, column))
+            if count * 8 > MAX_GROUP_BYTES:
+                raise ValueError(f"{count:,} values")
             table = table.read(columns=[column], use_threads=False)
-        return list(_checked(table.column(column)).to_pylist())
-    except (pyarrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read column {column!r}: {error}", str(path)) from error
+        values = _checked(table.column(column))
+        if values.nbytes > MAX_GROUP_BYTES:
+            raise ValueError(f"it unpacks to {values.nbytes:,} bytes, more than {MAX_GROUP_BYTES:,}")
+        return list(values.to_pylist())
 
 
 def image_cells(path: str | Path) -> Iterator[str]:
@@ -87,13 +100,13 @@ def read_cell(path: str | Path, cell: str) -> bytes:
     Raises:
         DataError: the column or row does not exist, or holds no bytes. DependencyError: pyarrow is missing.
     """
-    pyarrow = _pyarrow(path)
+    _pyarrow(path)
     column, _, number = cell.rpartition("/")
     where = f"{path}::{cell}"
-    if not column or not number.isascii() or not number.isdigit():
+    if not column or not number.isascii() or not number.isdigit() or len(number) > MAX_DIGITS:
         raise DataError(f"expected a column and a row such as image/17, got {cell!r}", str(path))
     row = int(number)
-    try:
+    with _damage_named("the image cannot be read", where):
         if _is_parquet(path):
             starts = _starts(*_stamp(path))
             group = int(next((g for g, end in enumerate(starts[1:]) if row < end), -1))
@@ -102,8 +115,6 @@ def read_cell(path: str | Path, cell: str) -> bytes:
             value = _group(*_stamp(path), column, group)[row - starts[group]].as_py()
         else:
             value = _mapped_column(*_stamp(path), column)[row].as_py()
-    except (pyarrow.ArrowException, OSError, KeyError, IndexError) as error:
-        raise DataError(f"the image cannot be read: {error}", where) from error
     if isinstance(value, dict):
         value = value.get("bytes")
     if not isinstance(value, bytes):
@@ -133,13 +144,10 @@ def _stamp(path: str | Path) -> tuple[str, int, int]:
 def _source(path: str | Path) -> Any:
     """The opened parquet file, or the Arrow table."""
     pyarrow = _pyarrow(path)
-    try:
+    with _damage_named(f"cannot read the {'parquet' if _is_parquet(path) else 'Arrow'} file", str(path)):
         stamp = _stamp(path)
         # Mapped into memory, so that forked processes share no position in the file.
         return pyarrow.parquet.ParquetFile(path, memory_map=True) if _is_parquet(path) else _mapped(*stamp)
-    except (pyarrow.ArrowException, OSError) as error:
-        kind = "parquet" if _is_parquet(path) else "Arrow"
-        raise DataError(f"cannot read the {kind} file: {reason(error)}", str(path)) from error
 
 
 @functools.lru_cache(maxsize=256)
@@ -173,13 +181,31 @@ def _starts(path: str, _changed: int, _size: int) -> list[int]:
 def _group(path: str, _changed: int, _size: int, column: str, group: int) -> Any:
     """The images of one row group. Two groups are kept, because rows are mostly read in order."""
     file = _source(path)
-    parts = file.metadata.row_group(group)
-    chunks = [parts.column(number) for number in range(parts.num_columns)]
-    size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
+    size = sum(part.total_uncompressed_size for part in _parts(file.metadata, column, only=group))
     if size > MAX_GROUP_BYTES:
         message = f"row group {group} of column {column!r} unpacks to {size:,} bytes, more than {MAX_GROUP_BYTES:,}"
         raise DataError(message, path, "write the file with smaller row groups, of about 100 images")
     return _checked(file.read_row_group(group, columns=[column], use_threads=False).column(column))
+
+
+def _parts(metadata: Any, column: str, only: int | None = None) -> Iterator[Any]:
+    """Metadata of the column's chunks, of all row groups or one."""
+    for number in range(metadata.num_row_groups) if only is None else (only,):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            if group.column(place).path_in_schema.split(".")[0] == column:
+                yield group.column(place)
+
+
+@contextmanager
+def _damage_named(message: str, where: str) -> Iterator[None]:
+    """Turn what pyarrow raises on damaged files into a DataError; it has a kind of error for nearly everything."""
+    try:
+        yield
+    except MsrnError:
+        raise
+    except Exception as error:
+        raise DataError(f"{message}: {reason(error) or type(error).__name__}", where) from error
 
 
 def _checked(column: Any) -> Any:
@@ -190,7 +216,7 @@ def _checked(column: Any) -> Any:
 
 def _classes(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...]]:
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
+        features = parse_json(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
         found = {name: _class_names(feature) for name, feature in features.items()}
     except (ValueError, AttributeError):
         return {}

@@ -6,6 +6,7 @@ import functools
 import os
 import tarfile
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from msrn.errors import DataError, Problem, reason
 
@@ -54,8 +55,12 @@ def _tar_members(path: str, _changed: int, _size: int) -> dict[str, tuple[int, i
     members: dict[str, tuple[int, int]] = {}
     problems = []
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open(path, "rb") as file, _opened(file) as tar:
+            last = -1
             while (entry := tar.next()) is not None:
+                if entry.size < 0 or entry.offset <= last:  # it would lead back to a member for ever
+                    raise tarfile.ReadError(f"a member at {entry.offset:,} has the size {entry.size:,}")
+                last = entry.offset
                 vars(tar)["members"].clear()  # tarfile would keep all of them in memory
                 if not entry.isreg() or entry.issparse():
                     continue
@@ -67,7 +72,7 @@ def _tar_members(path: str, _changed: int, _size: int) -> dict[str, tuple[int, i
                     problems.append(Problem(f"member {name!r} occurs twice", path, "names must be unique"))
                 members[name] = (entry.offset_data, entry.size)
             end = tar.offset
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         with open(path, "rb") as file:
             start = file.read(6)
         compressed = start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
@@ -81,6 +86,25 @@ def _tar_members(path: str, _changed: int, _size: int) -> dict[str, tuple[int, i
     if problems:
         raise DataError.of(problems, f"the tar file {path} is damaged")
     return members
+
+
+def _opened(file: BinaryIO) -> tarfile.TarFile:
+    within: Any = _WithinFile(file)
+    return tarfile.open(fileobj=within, mode="r:")
+
+
+class _WithinFile:
+    """A file that is asked for no more than it holds: a header may name any size, and tarfile would reserve it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell = file.seek, file.tell
+        self._file, self._size = file, file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """As that of a file."""
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
 
 
 def _only_zeros(path: str, start: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,10 @@ from msrn import registry
 from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
 from msrn.data.looks import look_of_file
-from msrn.data.manifest import Manifest, Record
+from msrn.data.manifest import Manifest, Record, require_entries
 from msrn.data.readers.coco_variants import Ids, join_images, number_of, objects_of, unverified, without_root
-from msrn.errors import DataError, Problem, did_you_mean, reason
+from msrn.errors import MAX_HINTS, DataError, Problem, did_you_mean, reason
+from msrn.files import parse_json
 from msrn.labels.space import LabelSpace, same_names
 
 __all__ = ["Options", "read"]
@@ -105,6 +107,7 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
     if problems or folder is None:
         raise DataError.of(problems, f"the annotations {path.name} are broken")
     space = labels or LabelSpace(names if options.order == "id" else sorted(names))
+    require_entries(len(files), len(space), where)
     unknown = unverified(tree, files, categories, shown, space) if options.unverified == "unknown" else {}
     if unknown:
         notes.append("categories that LVIS did not look for in an image are unknown (--data.reader.unverified absent)")
@@ -148,15 +151,13 @@ def _lean(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_lean)
+        tree = parse_json(path.read_bytes(), pairs=_lean)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the annotations: {reason(error)}", str(path)) from error
     except json.JSONDecodeError as error:
         raise DataError(f"the annotations are not JSON: {error.msg}", f"{path}, line {error.lineno}") from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:
         raise DataError(f"the annotations are not JSON: {error}", str(path)) from error
-    except RecursionError:
-        raise DataError("the annotations are nested too deeply", str(path), "expected a COCO instances file") from None
     parts = ("images", "categories", "annotations")
     if not isinstance(tree, dict) or not all(isinstance(tree.get(part), list) for part in parts):
         got = ", ".join(part for part in parts if isinstance(tree, dict) and part in tree) or type(tree).__name__
@@ -230,7 +231,7 @@ def _shown(
 
 
 def _category_problems(names: list[str], labels: LabelSpace | None, where: str) -> list[Problem]:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     problems = [Problem(f"category {name!r} occurs twice", f"{where}, categories") for name in twice]
     # JSON can hold lone surrogates, which no file and no terminal can.
     halves = [name for name in names if re.search(r"[\ud800-\udfff\r\n]", name)]
@@ -238,10 +239,11 @@ def _category_problems(names: list[str], labels: LabelSpace | None, where: str) 
     if labels is not None:
         for name in names:
             if name not in labels:
-                hint = did_you_mean(name, labels.names)
+                hint = did_you_mean(name, labels.names) if len(problems) < MAX_HINTS else ""
                 problems.append(Problem(f"category {name!r} is not in the label set", f"{where}, categories", hint))
         # Otherwise the label would count as absent everywhere.
-        lacking = [name for name in labels if name not in names]
+        known = set(names)
+        lacking = [name for name in labels if name not in known]
         problems += [
             Problem(f"label {name!r} of the label set is not a category", f"{where}, categories") for name in lacking
         ]

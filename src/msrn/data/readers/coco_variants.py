@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -76,11 +77,12 @@ def without_root(tree: Mapping[str, Any], categories: dict[Any, str], labels: La
         for entry in tree["categories"]
         if isinstance(entry, dict)
     }
+    count_below = Counter(top for number in categories if isinstance(top := above.get(number), str))
+    count_named = Counter(categories.values())
     for number, name in list(categories.items()):
-        others = [other for other in categories if other != number]
-        if number in used or not all(above.get(other) == name for other in others) or above.get(number) == name:
+        if number in used or above.get(number) == name or count_below[name] < len(categories) - 1:
             continue
-        if labels is not None and name in labels and name not in {categories[other] for other in others}:
+        if labels is not None and name in labels and count_named[name] == 1:
             continue
         del categories[number]
         return [f"category {name!r} left out: it has no object and stands above all others (Roboflow's project)"]

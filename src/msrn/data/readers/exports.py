@@ -93,11 +93,15 @@ def _export(found: Found, path: Path) -> Export:
 
 def _once(labels: Iterable[Any]) -> list[Any]:
     """Each label once; what is not a name stays, and is reported as such."""
-    kept: list[Any] = []
-    for label in labels:
-        if label not in kept:
-            kept.append(label)
-    return kept
+    kept: dict[object, Any] = {}
+    for place, label in enumerate(labels):
+        kept.setdefault(label if isinstance(label, str) else place, label)
+    return list(kept.values())
+
+
+def _list(value: Any) -> list[Any]:
+    """A part of an export; none where it is not the list that it should be."""
+    return value if isinstance(value, list) else []
 
 
 def _label_studio(entries: Sequence[dict[str, Any]]) -> Found | None:
@@ -107,12 +111,12 @@ def _label_studio(entries: Sequence[dict[str, Any]]) -> Found | None:
     rows: list[tuple[str, Labels, str]] = []
     several = predicted = 0
     for entry in entries:
-        given = entry.get("annotations", entry.get("completions")) or []
+        given = _list(entry.get("annotations", entry.get("completions")))
         done = [each for each in given if isinstance(each, dict) and not each.get("was_cancelled")]
         values = [
             result.get("value")
             for annotation in done
-            for result in annotation.get("result") or []
+            for result in _list(annotation.get("result"))
             if isinstance(result, dict)
         ]
         labels = [
@@ -219,9 +223,10 @@ def _sagemaker(entries: Sequence[dict[str, Any]]) -> Found | None:
             rows.append((entry["source-ref"], None, ""))
             continue
         metadata, value = entry[f"{job}-metadata"], entry[job]
-        names = metadata.get("class-map") or {}
+        names = metadata.get("class-map")
+        names = names if isinstance(names, dict) else {}
         if isinstance(value, dict):  # boxes
-            value = [each.get("class_id") for each in value.get("annotations") or [] if isinstance(each, dict)]
+            value = [each.get("class_id") for each in _list(value.get("annotations")) if isinstance(each, dict)]
         if not isinstance(value, list):
             value, names = [value], names or {str(value): metadata.get("class-name")}
         rows.append((entry["source-ref"], [names.get(str(number), number) for number in value], ""))
@@ -234,7 +239,7 @@ def _vertex(entries: Sequence[dict[str, Any]]) -> Found | None:
     rows: list[tuple[str, Labels, str]] = []
     for entry in entries:
         one = entry.get("classificationAnnotation")
-        marks = [*(entry.get("classificationAnnotations") or []), *(entry.get("boundingBoxAnnotations") or [])]
+        marks = [*_list(entry.get("classificationAnnotations")), *_list(entry.get("boundingBoxAnnotations"))]
         marks += [one] if isinstance(one, dict) else []
         labels = [mark.get("displayName") for mark in marks if isinstance(mark, dict)]
         use = entry.get("dataItemResourceLabels")

@@ -10,7 +10,6 @@ Three layouts:
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import logging
@@ -22,11 +21,12 @@ from typing import Literal
 from pydantic import Field
 
 from msrn import registry
+from msrn.data.cells import python_literal
 from msrn.data.image_names import resolve_images
 from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
-from msrn.errors import DataError, Problem, did_you_mean, reason
+from msrn.errors import MAX_HINTS, DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace
 
 __all__ = ["CONCEPTS", "PUBLISHED_ORDER", "SPLITS", "Options", "read"]
@@ -67,8 +67,6 @@ SPLITS = {
     60_260: "the test split of 150,000 / 60,260",
 }
 """Number of images to the split that has so many. Results on different splits cannot be compared."""
-
-MAX_CELL = 10_000
 
 
 class Options(registry.Options):
@@ -249,10 +247,7 @@ def _table(path: Path, split: str, space: LabelSpace, problems: list[Problem]) -
 
 def _names(cell: str, where: str, problems: list[Problem]) -> list[str]:
     """``['sky', 'clouds']`` as a list; no code in it is run."""
-    try:
-        names = ast.literal_eval(cell) if len(cell) <= MAX_CELL else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        names = None
+    names = python_literal(cell)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         problems.append(Problem(f"expected a list such as ['sky', 'clouds'], got {cell[:80]!r}", where))
         return []
@@ -292,9 +287,8 @@ def _known(names: Iterable[str], space: LabelSpace, where: str, problems: list[P
         if name in space:
             known.append(name)
         else:
-            problems.append(
-                Problem(f"concept {name!r} is not in the label set", where, did_you_mean(name, space.names))
-            )
+            hint = did_you_mean(name, space.names) if len(problems) < MAX_HINTS else ""
+            problems.append(Problem(f"concept {name!r} is not in the label set", where, hint))
     return tuple(known)
 
 

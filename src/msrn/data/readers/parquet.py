@@ -6,7 +6,6 @@ names are in the schema. Images are read in place: a record names file, column a
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from msrn.data.manifest import Manifest
 from msrn.data.readers.table import IMAGE_COLUMNS
 from msrn.data.rows import LABEL_COLUMNS, Row, Table, class_names, drop_empty, manifest_of_rows, pick_column
 from msrn.errors import DataError, Problem, did_you_mean, reason
+from msrn.files import parse_json
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Options", "read"]
@@ -114,7 +114,7 @@ def _files(root: str, split: str) -> list[Path]:
         state = folder / "state.json"
         if state.is_file():
             try:
-                listed = json.loads(state.read_text(encoding="utf-8"))
+                listed = parse_json(state.read_bytes())
                 if listed.get("_indices_data_files"):
                     raise ValueError(
                         "its rows are a selection that was not written; call flatten_indices() before saving"

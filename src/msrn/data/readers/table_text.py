@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from msrn.data.readers.exports_via import CSV_COLUMNS, rows_of_via_csv
 from msrn.data.states import is_state
 from msrn.data.table import Row
 from msrn.errors import DataError, DependencyError, Problem
+from msrn.files import parse_json
 
 __all__ = ["EXPECTED", "JSON_SUFFIXES", "TableText", "parse_table"]
 
@@ -83,8 +83,8 @@ def _json(path: Path, text: str) -> TableText:
     whole = text.lstrip()[:1] == "[" or path.suffix.lower() == ".json"
     if whole:
         try:
-            tree = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            tree = parse_json(text)
+        except ValueError as error:
             if text.lstrip()[:1] == "[":
                 raise DataError(f"expected a JSON array of objects: {error}", str(path)) from error
         else:
@@ -103,8 +103,8 @@ def _json(path: Path, text: str) -> TableText:
             continue
         where = f"{path}, line {number}"
         try:
-            lines.append((where, json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            lines.append((where, parse_json(line)))
+        except ValueError as error:
             problems.append(Problem(f"expected one JSON object a line: {error}", where))
     if not problems and (found := rows_of_export([entry for _, entry in lines], path)):
         return _of_export(found)
@@ -122,7 +122,7 @@ def _objects(path: Path, lines: list[tuple[str, Any]], problems: list[Problem], 
         rows.append(Row(where, cells))
     if problems:
         raise DataError.of(problems, f"the table {path.name} is broken")
-    if not rows:
+    if not rows or not columns:
         raise DataError("the table holds no images", str(path))
     return TableText(list(columns), rows, notes)
 

@@ -19,7 +19,7 @@ from msrn.data.looks import look_of_file
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import required_root
 from msrn.data.readers.voc_xml import flat_folder, images_without_annotation, read_objects
-from msrn.errors import DataError, Problem, did_you_mean, reason
+from msrn.errors import MAX_HINTS, DataError, Problem, did_you_mean, reason
 from msrn.labels.space import LabelSpace, same_names
 
 __all__ = ["Options", "read"]
@@ -216,8 +216,6 @@ def _label_problems(names: list[str], labels: LabelSpace | None, where: dict[str
     if labels is None:
         return []
     same = same_names(names, labels)
-    return [
-        Problem(f"class {name!r} is not in the label set", where[name], did_you_mean(name, labels.names))
-        for name in names
-        if same.get(name, name) not in labels
-    ]
+    strange = [name for name in names if same.get(name, name) not in labels]
+    hints = {name: did_you_mean(name, labels.names) for name in strange[:MAX_HINTS]}
+    return [Problem(f"class {name!r} is not in the label set", where[name], hints.get(name, "")) for name in strange]

@@ -61,7 +61,7 @@ def read_objects(path: Path, problems: list[Problem]) -> list[VocObject]:
         message = f"the annotation is not XML: {ErrorString(error.code)}"
         problems.append(Problem(message, f"{path}, line {error.position[0]}"))
         return []
-    except (OSError, UnicodeError, LookupError) as error:
+    except (OSError, ValueError, LookupError) as error:  # ValueError: a NUL in the name, a text of another encoding
         problems.append(Problem(f"cannot read the annotation: {reason(error)}", str(path)))
         return []
     objects = []

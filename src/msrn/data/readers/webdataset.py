@@ -8,8 +8,8 @@ must not be compressed: images are read in place, in any order.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from msrn.data.rows import (
     split_tags,
 )
 from msrn.errors import DataError, Problem, reason
+from msrn.files import parse_json
 from msrn.labels.space import LabelSpace
 
 __all__ = ["CLASS_NAMES", "Options", "read", "read_shards"]
@@ -39,6 +40,7 @@ __all__ = ["CLASS_NAMES", "Options", "read", "read_shards"]
 CLASS_NAMES = "classnames.txt"
 KINDS = ("json", "cls", "txt")
 MAX_TEXT_BYTES = 2**20
+_CLASS_NUMBER = re.compile(r"-?\d{1,18}")
 IMAGE = "\0image"
 """Key of the image name among the cells of a row; no field has this name."""
 
@@ -181,14 +183,14 @@ def _cells(path: Path, member: str, kind: str, delimiter: str, where: str, probl
             file.seek(offset)
             text = file.read(size).decode("utf-8-sig")
         if kind == "json":
-            cells = json.loads(text)
+            cells = parse_json(text)
             if not isinstance(cells, dict):
                 raise ValueError(f"expected a JSON object, got {type(cells).__name__}")
             return cells
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         problems.append(Problem(f"cannot read the labels: {reason(error)}", where))
         return {}
     if kind == "cls":
         text = text.strip()
-        return {"labels": int(text) if text.lstrip("-").isdecimal() else [text] if text else None}
+        return {"labels": int(text) if _CLASS_NUMBER.fullmatch(text) else [text] if text else None}
     return {"labels": split_tags(text, delimiter)}

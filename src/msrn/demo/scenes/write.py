@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msrn.demo.scenes.compose import LABELS, draw_scene
 from msrn.errors import DataError
-from msrn.files import scratch_beside
+from msrn.files import parse_json, scratch_beside
 
 __all__ = ["write_scenes"]
 
@@ -113,7 +113,7 @@ def _holds(folder: Path, stamp: Mapping[str, int]) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
-        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        found = parse_json((folder / STAMP).read_bytes())
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or found.keys() != stamp.keys():

@@ -36,7 +36,7 @@ class LabelInputs:
     def __post_init__(self) -> None:
         count = len(self.names)
         embeddings, graph = self.embeddings, self.graph
-        if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != count):
+        if embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != count or not embeddings.numel()):
             raise ShapeError(f"expected embeddings (L, E) with L = {count}, got {tuple(embeddings.shape)}")
         if graph is not None and graph.shape != (count, count):
             raise ShapeError(f"expected a graph (L, L) with L = {count}, got {tuple(graph.shape)}")
