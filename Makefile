@@ -1,4 +1,4 @@
-# make demo · make test · make check · make bench · make faults · make lock: everything else is set up by these on a fresh machine.
+# make demo · make test · make check · make bench · make faults · make fuzz · make lock: everything else is set up by these on a fresh machine.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -9,7 +9,7 @@ EXTRAS := offline data export sentences search xlsx
 # Compiled modules are kept even where a machine forbids it: without them every process spends seconds on torch alone.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench faults lock clean
+.PHONY: demo test check bench faults fuzz lock clean
 
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
@@ -28,6 +28,9 @@ bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a t
 
 faults: $(STAMP)  # ten minutes: 50 trainings killed at random instants and resumed
 	MSRN_KILLS=50 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s --timeout 3000 tests/faults
+
+fuzz: $(STAMP)  # ten minutes: 100,000 damaged and hostile files, fed to everything that reads files
+	MSRN_FUZZ=100000 MSRN_FUZZ_WORKERS=2 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s --timeout 3000 tests/fuzz/test_fuzz.py
 
 # Exact versions and hashes; installed once, and again only when the lock or the project's metadata change.
 $(STAMP): requirements.lock pyproject.toml
