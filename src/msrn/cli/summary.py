@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msrn.cli.arguments import print_config, resolve
 from msrn.cli.command import Command
 from msrn.cli.recorded import recorded_settings
-from msrn.errors import BundleError, ConfigError, DataError, LabelError, reason
+from msrn.errors import BundleError, ConfigError, DataError, LabelError
 
 if TYPE_CHECKING:
     from msrn.config import Settings
@@ -67,17 +67,16 @@ def _count_labels(settings: Settings) -> int:
 
 def _bundle_sizes(bundle: str) -> tuple[int, int]:
     """L, and E of the bundle's label embeddings (1 for a head that reads none)."""
-    from safetensors import SafetensorError, safe_open
-
     from msrn.bundle.metadata import INPUTS_FILE, bundle_folder, read_metadata
+    from msrn.models.state_files import read_safetensors
 
     path = bundle_folder(bundle) / INPUTS_FILE
     try:
-        with safe_open(path, "np") as inputs:
-            width = inputs.get_slice("embeddings").get_shape()[1] if "embeddings" in list(inputs.keys()) else 1
-    except (OSError, SafetensorError) as error:
+        embeddings = read_safetensors(path).get("embeddings")
+    except ValueError as error:
         hint = "copy the whole folder again"
-        raise BundleError(f"cannot read the label inputs: {reason(error)}", str(path), hint) from error
+        raise BundleError(f"cannot read the label inputs: {error}", str(path), hint) from error
+    width = 1 if embeddings is None or embeddings.ndim < 2 else embeddings.shape[1]
     return len(read_metadata(bundle).labels), width
 
 
