@@ -108,10 +108,8 @@ class MsrnError(Exception):
 
 
 def _kind(text: str) -> str:
-    """A message without what it names and counts."""
-    return re.sub(
-        r"'[^']*'|\"[^\"]*\"|\S*/\S*|\{.*\}|\d+", "", text[:400]
-    )  # the start tells it; a name may be very long
+    """The start of a message, without what it names and counts."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\{.*\}|\d+", "", text[:400])
 
 
 def _rebuild(kind: type[MsrnError], message: str, where: str, hint: str, problems: tuple[Problem, ...]) -> MsrnError:

@@ -185,6 +185,14 @@ def in_train(files: Mapping[str, bytes]) -> dict[str, bytes]:
     return {f"train/{name}": content for name, content in files.items()}
 
 
+LABELME = {"version": "5", "flags": {"sea": True}, "shapes": [{"label": "boat"}], "imagePath": "1.png"}
+YOLO = {
+    "labels/train/1.txt": b"0 0.5 0.5 1 1\n1 0.1 0.1 0.2 0.2\n",
+    "data.yaml": b"train: images/train\nnames:\n  0: sea\n  1: boat\n",
+    "labels/train/2.txt": b"1 0.5 0.5 1 1\n",
+    "images/train/1.png": SMALL,
+    "images/train/2.png": SMALL,
+}
 MANIFEST = {"train.jsonl": jsonl(MANIFEST_HEADER, *STATES)}
 TRAIN_JSON = {"train.json": json.dumps(COCO).encode()}
 PAIR = {"1.png": SMALL, "2.png": SMALL}
@@ -202,6 +210,8 @@ KINDS: list[Kind] = [
     data_set("nuswide official", "nuswide", "train", nuswide_official(), "text", f"{TRUTH}/Labels_sky_Train.txt"),
     data_set("textfiles", "textfiles", "train", in_train({**TEXTS, **PAIR}), "text", "train/2.txt"),
     data_set("folders metadata", "folders", "train", in_train({"metadata.jsonl": METADATA, **PAIR}), "json"),
+    data_set("labelme", "labelme", "train", in_train({"1.json": json.dumps(LABELME).encode(), **PAIR}), "json"),
+    data_set("yolo", "yolo", "train", YOLO, "text", "data.yaml"),
     data_set("parquet", "parquet", "train.parquet", {"train.parquet": parquet()}, "bytes"),
     data_set("arrow", "parquet", "train", in_train({"data-0.arrow": arrow(stream=True), **saved()}), "bytes"),
     data_set("arrow state", "parquet", "train", in_train({**saved(), "data-0.arrow": arrow(stream=True)}), "json"),

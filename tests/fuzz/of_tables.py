@@ -34,6 +34,31 @@ CREATEML = [
     {"image": "é.png", "annotations": [{"label": "sea"}]},
 ]
 FIFTYONE = {"classes": ["sea", "boat"], "labels": {"a.png": [0, 1], "é.png": "sea", "b c.png": None}}
+VISION = [
+    {"originalImageUri": "https://x/a.png?sv=1", "tags": [{"tagName": "sea"}], "regions": [{"tagName": "boat"}]},
+    {"originalImageUri": "https://x/é.png", "tags": [{"tagName": "sea"}]},
+]
+DATUMARO = {
+    "categories": {"label": {"labels": [{"name": "sea"}, {"name": "boat"}]}},
+    "items": [
+        {"id": "a", "annotations": [{"label_id": 0}, {"label_id": 1}], "image": {"path": "a.png"}},
+        {"id": "é.png", "annotations": [{"label_id": 0}]},
+    ],
+}
+VIA = {
+    "_via_attributes": {"file": {"kind": {"type": "dropdown"}}, "region": {"note": {"type": "text"}}},
+    "_via_img_metadata": {
+        "a.png1": {"filename": "a.png", "regions": [], "file_attributes": {"kind": "sea"}},
+        "é.png1": {
+            "filename": "é.png",
+            "regions": [{"region_attributes": {"note": "x", "kind": {"boat": True}}}],
+            "file_attributes": {},
+        },
+    },
+}
+VIA_CSV = lines(
+    "filename,file_attributes,region_attributes", 'a.png,"{""kind"":""sea""}",{}', 'é.png,{},"{""kind"":""boat""}"'
+)
 ARRAY = [{"image": "a.png", "sea": 1, "boat": None}, {"image": "é.png", "sea": 0}]
 STATES = [
     {"image": "a.png", "positives": ["sea"], "difficult": [], "unknown": ["boat"]},
@@ -59,6 +84,7 @@ TEXTS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "celeba.txt": (lines("2", "sea boat", "a.png 1 -1", "sub/d.png -1 1"), {"minus_one": "absent"}),
     "blanks.txt": (lines("a.png sea boat", "sub/d.png sea"), {}),
     "cvat.xml": (CVAT.encode(), {}),
+    "via.csv": (VIA_CSV, {}),
 }
 TREES: dict[str, bytes] = {
     "rows.jsonl": jsonl({"image": "a.png", "labels": ["sea"]}, {"image": "é.png", "labels": ["boat"]}),
@@ -68,6 +94,10 @@ TREES: dict[str, bytes] = {
     "array.json": json.dumps(ARRAY).encode(),
     "label-studio.json": json.dumps(LABEL_STUDIO).encode(),
     "createml.json": json.dumps(CREATEML).encode(),
+    "vision.json": json.dumps(VISION).encode(),
+    "datumaro.json": json.dumps(DATUMARO).encode(),
+    "via.json": json.dumps(VIA).encode(),
+    "mapping.json": json.dumps({"a.png": ["sea", "boat"], "é.png": "sea", "b c.png": None}).encode(),
     "fiftyone.json": json.dumps(FIFTYONE).encode(),
 }
 SPLITS = {"split.csv": "split.csv::train"}

@@ -150,7 +150,7 @@ def _custom_vision(entries: Sequence[dict[str, Any]]) -> Found | None:
         return None
     rows: list[tuple[str, Labels, str]] = []
     for entry in entries:
-        marks = [*entry["tags"], *(entry.get("regions") or [])]
+        marks = [*entry["tags"], *_list(entry.get("regions"))]
         labels = [mark.get("tagName") for mark in marks if isinstance(mark, dict)]
         rows.append((str(next(entry[key] for key in keys if key in entry)), labels, ""))
     return "Azure Custom Vision", rows, []
@@ -203,11 +203,11 @@ def _datumaro(tree: dict[str, Any]) -> Found | None:
     items, categories = tree.get("items"), tree.get("categories")
     if not isinstance(items, list) or not isinstance(categories, dict) or not isinstance(categories.get("label"), dict):
         return None
-    names = [each.get("name") for each in categories["label"].get("labels") or [] if isinstance(each, dict)]
+    names = [each.get("name") for each in _list(categories["label"].get("labels")) if isinstance(each, dict)]
     rows: list[tuple[str, Labels, str]] = []
     for item in (item for item in items if isinstance(item, dict)):
         image = item.get("image") if isinstance(item.get("image"), dict) else {}
-        numbers = [each.get("label_id") for each in item.get("annotations") or [] if isinstance(each, dict)]
+        numbers = [each.get("label_id") for each in _list(item.get("annotations")) if isinstance(each, dict)]
         labels = [names[n] if isinstance(n, int) and 0 <= n < len(names) else n for n in numbers if n is not None]
         rows.append((str((image or {}).get("path") or item.get("id") or ""), labels, ""))
     return "Datumaro", rows, []

@@ -6,12 +6,12 @@ attributes to choose from. With one attribute, it holds the labels; with several
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msrn.data.table import Row
+from msrn.files import parse_json
 
 __all__ = ["CSV_COLUMNS", "rows_of_via", "rows_of_via_csv"]
 
@@ -34,7 +34,7 @@ def rows_of_via(tree: Mapping[str, Any], path: Path) -> Via | None:
     found = []
     for number, entry in enumerate(entries.values(), start=1):
         regions = entry["regions"]
-        regions = list(regions.values()) if isinstance(regions, dict) else regions or []
+        regions = list(regions.values()) if isinstance(regions, dict) else regions if isinstance(regions, list) else []
         attributes = [
             entry.get("file_attributes"),
             *(r.get("region_attributes") for r in regions if isinstance(r, dict)),
@@ -51,7 +51,7 @@ def rows_of_via_csv(rows: Sequence[Row]) -> Via:
         _, _, attributes = images.setdefault(name, (row.where, name, []))
         for column in ("file_attributes", "region_attributes"):
             try:
-                attributes.append(json.loads(row.cells[column] or "{}"))
+                attributes.append(parse_json(row.cells[column] or "{}"))
             except ValueError:
                 attributes.append({column: row.cells[column]})
     return _rows(list(images.values()), frozenset())

@@ -6,7 +6,6 @@ labels; an image without a file is passed over.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path, PureWindowsPath
@@ -18,6 +17,7 @@ from msrn.data.manifest import Manifest
 from msrn.data.readers.locate import split_folder
 from msrn.data.rows import Row, Table, manifest_of_rows
 from msrn.errors import DataError, Problem, reason
+from msrn.files import parse_json
 from msrn.labels.space import LabelSpace
 
 __all__ = ["Options", "read"]
@@ -88,8 +88,8 @@ def read(options: Options, root: str, split: str, labels: LabelSpace | None) -> 
 def _parsed(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
     """The object of a file, without the copy of the image that it may hold; None if it is none."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        tree = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         problems.append(Problem(f"cannot read the annotation: {reason(error)}", str(path)))
         return None
     return tree if isinstance(tree, dict) else None
@@ -110,4 +110,5 @@ def _labels(tree: dict[str, Any]) -> list[Any]:
     flags = tree.get("flags")
     names = [shape.get("label") for shape in tree["shapes"] if isinstance(shape, dict)]
     names += [name for name, chosen in flags.items() if chosen] if isinstance(flags, dict) else []
-    return list(dict.fromkeys(names))
+    # What is no name stays, and is reported as such.
+    return list({name if isinstance(name, str) else place: name for place, name in enumerate(names)}.values())

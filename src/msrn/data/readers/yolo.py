@@ -11,10 +11,10 @@ import logging
 import os
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from msrn import registry
+from msrn.config import parse_yaml
 from msrn.data.image_files import image_files
 from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.locate import split_folder
@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 YAML_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 TEXT_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 FOLDERS_UP = 3
+MAX_DIGITS = 10  # of a class number
 
 
 class Options(registry.Options):
@@ -111,10 +112,10 @@ def _class_names(folder: Path, asked: str) -> tuple[list[str], str]:
     if path.suffix.lower() not in {".yaml", ".yml"}:
         return list(LabelSpace.read(path)), str(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        tree = parse_yaml(path.read_text(encoding="utf-8-sig"))
         names = tree["names"]
         ordered = [names[number] for number in range(len(names))] if isinstance(names, dict) else list(names)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         hint = "expected names: [sea, boat], or names with numbers from 0 on"
         raise DataError(f"cannot read the class names: {reason(error)}", str(path), hint) from error
     return [str(name) for name in ordered], str(path)
@@ -133,7 +134,7 @@ def _classes(path: Path, names: list[str], problems: list[Problem]) -> list[str]
         if not first:
             continue
         place = first.removesuffix(".0")
-        if not (place.isascii() and place.isdecimal() and int(place) < len(names)):
+        if not (place.isascii() and place.isdecimal() and len(place) < MAX_DIGITS and int(place) < len(names)):
             message = f"expected a class number from 0 to {len(names) - 1} and a box, got {line.strip()[:60]!r}"
             problems.append(Problem(message, f"{path}, line {number}", "tags are read by --data.reader textfiles"))
         else:
