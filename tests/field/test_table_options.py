@@ -105,6 +105,8 @@ def test_class_numbers_take_their_names_from_the_label_file(images: Images) -> N
     assert "--data.labels NAMES.txt" in refusal(folder, text, class_numbers="from_0")
     listed = 'image,labels\np0.jpg,"[2, 0]"\np1.jpg,[1]\n'
     assert "class_numbers from_0" in refusal(folder, listed)
+    long = "image,label,present\np0.jpg,2,1\np0.jpg,1,0\np1.jpg,1,1\np1.jpg,0,1\n"
+    assert table(folder, long, names, class_numbers="from_0").codes().tolist() == [[-1, 0, 1], [1, 1, -1]]
     plain = "p0.jpg 2 0\np1.jpg 1\n"
     assert table(folder, plain, names, class_numbers="from_0").records[0].positives == ("nucleus", "plasma")
 

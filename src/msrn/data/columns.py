@@ -31,7 +31,7 @@ LABEL_COLUMNS = ("positives", "labels", "label", "tags", "tag", "classes", "clas
 RARER_IMAGE_COLUMNS = ("image_name", "image_id", "imageid", "image index", "fname", "img_path", "uri", "url")
 RARER_LABEL_COLUMNS = (
     *("labelname", "label_name", "label_names", "class_name", "class_names", "choice", "choices"),
-    *("category", "categories", "target", "targets", "keywords"),
+    *("category", "categories", "target", "targets"),
 )
 PLAIN_SPLITS = {"split", "split_name", "subset", "partition", "ml_use"}
 INDEX_COLUMNS = {"", "index", "idx", "id", "row", "no", "nr", "#", "level_0"}

@@ -48,7 +48,7 @@ def form_of(table: Table, labels: LabelSpace | None, header: str, problems: list
         return _label_columns(table, list(rules.label_columns), labels, header, problems)
     if spread := _spread(table, columns, header):
         rows = join_names(rows, spread)
-        table = replace(table, rows=rows, label_column=JOINED, delimiter=table.delimiter)
+        table = replace(table, rows=rows, label_column=JOINED)
         columns = [*(column for column in columns if column not in spread), JOINED]
         form = _name_column(table, columns, JOINED, labels, header, problems)
         return replace(form, notes=[f"labels in the columns {some_of(spread)}", *form.notes[1:]])
@@ -139,6 +139,8 @@ def _name_column(
         count = len(rows)
         if state:
             names = labels.names if labels else None
+            if numbers is not None:
+                rows = [_named(row, one, numbers, problems) for row in rows]
             rows = join_states(rows, table.image_column, one, state, names, States(rules), problems)
             states = [_from_lists(row, problems) for row in rows]
             how = f"a row per label, with 1 or 0 in {shown(state)}; labels without a row are unknown"
@@ -168,6 +170,11 @@ def _name_column(
 def _holds_states(rows: Sequence[Row], column: str) -> bool:
     cells = [cell for cell in distinct_cells(rows, column) if not is_blank(cell)]
     return len(cells) > 1 and all(is_state(cell) for cell in cells)
+
+
+def _named(row: Row, column: str, numbers: ClassNumbers, problems: list[Problem]) -> Row:
+    names = numbers.names_of([row.cells.get(column)], row.where, problems)
+    return Row(row.where, {**row.cells, column: names[0] if names else None})
 
 
 def _repeats(rows: Sequence[Row], table: Table) -> bool:

@@ -1,6 +1,6 @@
 """Parse the content of a table file: CSV, TSV, JSON lines, a JSON array, lists parted by blanks, or a workbook.
 
-Encodings, separators, lists without a header and rows of different lengths are recognised here; ``data.columns``
+Separators, lists without a header and rows of different lengths are recognised here; ``data.columns``
 decides what the columns hold.
 """
 
