@@ -21,7 +21,7 @@ NEEDS_TWO_LABELS = ("msrn",)
 """Heads that say so when there is one label."""
 WITHOUT_ATTENTION = ("average_pool", "max_pool", "ml_gcn", "msrn")
 """Heads that do not say where they look."""
-SHARED_BY_PLACE = {"msrn", "msrn flat without groups", "ml_decoder of two groups"}
+SHARED_BY_PLACE = {"msrn", "msrn without groups", "ml_decoder of two groups"}
 """Heads in which labels share weights by their place: in blocks of the flatten layer, or in groups."""
 
 

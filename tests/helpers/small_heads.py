@@ -17,12 +17,20 @@ SMALL: dict[str, dict[str, Any]] = {
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "msrn per label": {"name": "msrn", "output_layer": "per_label"},
-    "msrn without groups": {"name": "msrn", "output_layer": "per_label", "group_ratio": 0},
-    "msrn flat without groups": {"name": "msrn", "group_ratio": 0, "maps": 2},
-    "msrn without graph": {"name": "msrn", "output_layer": "per_label", "label_graph": "none", "maps": 1},
-    "msrn of learned vectors": {"name": "msrn", "output_layer": "per_label", "label_embeddings": "learned"},
-    "query2label of one layer": {"name": "query2label", "encoder_layers": 0, "decoder_layers": 1},
-    "query2label of separate labels": {"name": "query2label", "self_attention": False},
+    "msrn without groups": {"name": "msrn", "group_ratio": 0, "maps": 2},
+    "msrn of learned vectors": {
+        "name": "msrn",
+        "output_layer": "per_label",
+        "maps": 1,
+        "label_embeddings": "learned",
+        "label_graph": "none",
+    },
+    "query2label of one layer": {
+        "name": "query2label",
+        "encoder_layers": 0,
+        "decoder_layers": 1,
+        "self_attention": False,
+    },
     "ml_decoder of two groups": {"name": "ml_decoder", "groups": 2},
     "ml_decoder of words": {"name": "ml_decoder", "queries": "words"},
 }
