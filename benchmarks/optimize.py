@@ -19,7 +19,8 @@ from msrn.config import load_settings, merge
 from msrn.data.decode import open_image
 from msrn.data.transforms import eval_transform
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import evaluate_scores, score_split
+from msrn.engine.evaluate import evaluate_scores
+from msrn.engine.scoring import score_split
 from msrn.engine.setup import read_named_split
 from msrn.inference.autotune import TIMED_ON_CPU, _seconds, optimize
 from msrn.inference.variants import variants

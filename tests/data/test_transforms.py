@@ -15,10 +15,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from msrn.data.decode import open_image
-from msrn.data.transforms import MultiScaleCrop, Preprocessing, eval_transform, train_transform
+from msrn.data.transforms import VIEWS, MultiScaleCrop, Preprocessing, View, eval_transform, train_transform
 from msrn.errors import MsrnError
 
-AUGMENTATIONS = ("published", "modern", "light", "flip", "none")
+AUGMENTATIONS = ("published", "modern", "light", "crops", "flip", "none")
 
 
 def noise(width: int = 60, height: int = 40, seed: int = 0) -> Image.Image:
@@ -119,8 +119,30 @@ def test_without_augmentation_training_sees_what_evaluation_sees() -> None:
     assert torch.equal(train_transform(preprocessing, "none")(noise()), eval_transform(preprocessing)(noise()))
 
 
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_views_are_parts_of_what_evaluation_shows(resize: str) -> None:
+    preprocessing = Preprocessing(size=24, resize=resize, crop_fraction=1.0, mean=(0, 0, 0), std=(1, 1, 1))
+    image = noise(80, 50)
+    corner, size = ((0, 0), (80, 50)) if resize == "squash" else ((15, 0), (50, 50))  # of the part that is shown
+    for view in VIEWS["crops"]:
+        fractions = np.array([view.left, view.top, view.left + view.side, view.top + view.side])
+        box = np.tile(corner, 2) + fractions * np.tile(size, 2)
+        resized = image.resize((24, 24), Image.Resampling.BILINEAR, box=tuple(box.tolist()))
+        pixels = np.asarray(resized)[:, ::-1] if view.mirrored else np.asarray(resized)
+        expected = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+        torch.testing.assert_close(eval_transform(preprocessing, view)(image), expected, atol=1.01 / 255, rtol=0)
+
+
+def test_the_views_are_the_whole_the_corners_and_the_centre_each_also_mirrored() -> None:
+    parts = {(round(view.left, 6), round(view.top, 6), view.side) for view in VIEWS["crops"]}
+    assert parts == {(0, 0, 1), *((x, y, 0.8) for x in (0, 0.2) for y in (0, 0.2)), (0.1, 0.1, 0.8)}
+    assert len(set(VIEWS["crops"])) == 12
+    assert VIEWS["flip"] == VIEWS["crops"][:2]
+    assert VIEWS["one"] == (View(),)
+
+
 def test_an_unknown_augmentation_is_refused() -> None:
-    with pytest.raises(MsrnError, match="published, modern, light, flip or none"):
+    with pytest.raises(MsrnError, match="published, modern, light, flip, crops or none"):
         train_transform(Preprocessing(), "heavy")
 
 

@@ -17,7 +17,8 @@ from msrn.config import Settings
 from msrn.data.readers.table import read_table
 from msrn.engine.calibrate import calibrate_bundle, calibration_text
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import evaluate, split_logits
+from msrn.engine.evaluate import evaluate
+from msrn.engine.scoring import split_logits
 from msrn.engine.tune import retune_thresholds
 from msrn.errors import BundleError, DataError
 from msrn.inference.predictor import Predictor

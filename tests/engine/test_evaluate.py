@@ -20,9 +20,10 @@ from msrn.data.manifest import Manifest, Record
 from msrn.data.readers.table import read_table
 from msrn.data.transforms import eval_transform
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import evaluate, evaluate_scores, score_split
+from msrn.engine.evaluate import evaluate, evaluate_scores
 from msrn.engine.evaluation import Evaluation
 from msrn.engine.evaluation_text import evaluation_text
+from msrn.engine.scoring import score_split
 from msrn.errors import ConfigError, DataError, TrainingError
 from msrn.labels.space import LabelSpace
 from msrn.metrics import MultilabelMetrics, calibration_measures, mean_ap_interval

@@ -14,9 +14,12 @@ import torch
 from msrn.bundle.read import read_bundle
 from msrn.config import Settings
 from msrn.data.array_store import ArrayStore
+from msrn.data.decode import open_image
+from msrn.data.transforms import VIEWS, eval_transform
 from msrn.engine.evaluate import evaluate
 from msrn.engine.trainer import train
 from msrn.errors import ConfigError
+from msrn.inference.predictor import Predictor
 
 FROZEN = {"model": {"freeze": -1}}
 
@@ -69,12 +72,10 @@ def test_flipped_features_are_those_of_the_mirrored_image(tiny: Callable[..., Se
     setup.model.eval()
     recipe = feature_recipe(setup.model.backbone, setup.preprocessing, settings.run.precision)
     images = FeatureDataset(
-        setup.train, setup.train.targets("negative"), data["feature_cache"], recipe, maps=3, flips=(False, True)
+        setup.train, setup.train.targets("negative"), data["feature_cache"], recipe, maps=3, views=VIEWS["flip"]
     )
     images.open()
-    from msrn.data.decode import open_image
-    from msrn.data.transforms import eval_transform
-
+    assert not torch.equal(images[0]["image"][0], images.each_view()[1][0]["image"][0])
     image = eval_transform(setup.preprocessing)(open_image(setup.train.path(0)))
     with torch.inference_mode():
         plain, mirrored = (setup.model.backbone(image[None]) for image in (image, image.flip(2)))
@@ -85,6 +86,28 @@ def test_flipped_features_are_those_of_the_mirrored_image(tiny: Callable[..., Se
             if all(torch.allclose(a.float(), b[0], rtol=2e-3, atol=2e-3) for a, b in zip(maps, expected, strict=True)):
                 seen.add(number)
     assert seen == {0, 1}
+
+
+def test_views_are_averaged_alike_on_features_on_images_and_by_the_predictor(
+    tiny: Callable[..., Settings], tmp_path: Path
+) -> None:
+    data = {"feature_cache": str(tmp_path / "cache"), "augment": "crops", "views": "crops"}
+    settings = tiny(tmp_path / "run", data=data, optim={"epochs": 1}, **FROZEN)
+    train(settings)
+    cached = json.loads((tmp_path / "run" / "metrics-val.json").read_text())
+    files = settings.model_copy(update={"data": settings.data.model_copy(update={"feature_cache": ""})})
+    evaluation, path = evaluate(tmp_path / "run", files, out=tmp_path / "metrics.json")
+    assert evaluation.metrics.mean_ap == pytest.approx(cached["mAP"], abs=0.01)
+    with np.load(path.with_name("metrics-scores.npz")) as arrays:
+        scores, image = arrays["scores"][3], str(arrays["images"][3])
+    bundle = read_bundle(tmp_path / "run")
+    decoded = open_image(Path(settings.data.root) / image)
+    shown = torch.stack([eval_transform(bundle.preprocessing, view)(decoded) for view in VIEWS["crops"]])
+    with torch.inference_mode():
+        by_hand = bundle.model(shown).logits.mean(dim=0).double().sigmoid().numpy()  # of twelve views
+    np.testing.assert_allclose(scores, by_hand, atol=1e-5)
+    ranked = dict(Predictor(bundle)(Path(settings.data.root) / image).ranked)
+    np.testing.assert_allclose([ranked[name] for name in bundle.labels.names], by_hand, atol=1e-5)
 
 
 def test_unknown_targets_stay_unknown_on_cached_features(tiny: Callable[..., Settings], tmp_path: Path) -> None:

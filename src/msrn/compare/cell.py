@@ -148,9 +148,11 @@ def run_cell(folder: Path) -> CellResult:
 def _evaluate(folder: Path, settings: Settings, split: str) -> tuple[Evaluation, MultiLabelClassifier]:
     """Evaluate the bundle at thresholds of 0.5, on cached features where it was trained on such; keep the scores."""
     from msrn.bundle.read import read_bundle
+    from msrn.data.transforms import VIEWS
     from msrn.engine.distributed import make_fabric
-    from msrn.engine.evaluate import evaluate_scores, score_split
+    from msrn.engine.evaluate import evaluate_scores
     from msrn.engine.feature_cache import cached_features
+    from msrn.engine.scoring import score_split
     from msrn.engine.setup import read_split, split_targets
 
     fabric = make_fabric(settings)
@@ -160,7 +162,9 @@ def _evaluate(folder: Path, settings: Settings, split: str) -> tuple[Evaluation,
     images = None
     if settings.data.feature_cache:
         absent = manifest.targets("negative")
-        images = cached_features(manifest, absent, settings, model.backbone, bundle.preprocessing, fabric)
+        views = VIEWS[bundle.preprocessing.views]
+        cached = cached_features(manifest, absent, settings, model.backbone, bundle.preprocessing, fabric, views=views)
+        images = cached.each_view()
     scores = score_split(model, manifest, bundle.preprocessing, settings=settings.data, fabric=fabric, images=images)
     evaluation = evaluate_scores(scores, manifest, difficult=settings.data.difficult)
     write_json(folder / "evaluation.json", evaluation.to_json())

@@ -107,14 +107,20 @@ class DataSettings(_Section):
     decode_margin: Annotated[float, Field(ge=0, le=16)] = Field(
         2.0, description="JPEG is decoded at 1/2, 1/4 or 1/8 if both sides stay this many times image_size; 0: in full"
     )
-    augment: Literal["published", "modern", "light", "flip", "none"] = Field(
+    augment: Literal["published", "modern", "light", "crops", "flip", "none"] = Field(
         "published", description="training transform"
+    )
+    views: Literal["one", "flip", "crops"] = Field(
+        "one",
+        description="views whose logits are averaged in evaluation and prediction: the whole image; also mirrored; "
+        "also four corners and the centre, all mirrored (12 views, 12 times the work)",
     )
     batch_size: PositiveInt = Field(16, description="images per optimizer step, over all processes and micro-batches")
     eval_batch_size: PositiveInt = Field(32, description="images per evaluation batch and process")
     cache: PathText = Field("", description="folder that keeps decoded images, for slow disks and large files")
     feature_cache: PathText = Field(
-        "", description="folder that keeps the features of a frozen backbone (model.freeze -1, augment none or flip)"
+        "",
+        description="folder for the features of a frozen backbone (model.freeze -1; augment none, flip or crops)",
     )
     workers: Annotated[int, Field(ge=-1, le=256)] = Field(
         -1, description="loader processes; 0: none, images are read between steps; -1: as many as suit the machine"
@@ -309,10 +315,10 @@ class Settings(_Section):
                 f"data.batch_size ({self.data.batch_size}) must be divisible by optim.accumulate x run.devices "
                 f"({self.optim.accumulate} x {self.run.devices})"
             )
-        if self.data.feature_cache and (self.model.freeze != -1 or self.data.augment not in ("none", "flip")):
+        if self.data.feature_cache and (self.model.freeze != -1 or self.data.augment not in ("none", "flip", "crops")):
             raise ValueError(
-                f"data.feature_cache needs features that never change: model.freeze -1 and data.augment none or flip, "
-                f"got {self.model.freeze} and {self.data.augment}"
+                f"data.feature_cache needs features that never change: model.freeze -1, and data.augment none, flip or "
+                f"crops; got {self.model.freeze} and {self.data.augment}"
             )
         return self
 

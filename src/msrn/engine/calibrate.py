@@ -11,7 +11,7 @@ from msrn.bundle.read import read_bundle
 from msrn.bundle.write import write_metadata
 from msrn.config import Settings
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import split_logits
+from msrn.engine.scoring import split_logits
 from msrn.engine.setup import split_targets
 from msrn.engine.tune import described, validation_images
 from msrn.errors import DataError

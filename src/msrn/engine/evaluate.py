@@ -1,156 +1,37 @@
-"""Evaluate a classifier on a split: scores of every image, exact under any number of processes, then the metrics."""
+"""Evaluate a classifier on a split: which images, their scores, the metrics, and what the figures are worth."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from lightning_fabric import Fabric
 from numpy.typing import ArrayLike
-from torch import nn
-from torch.utils.data import DataLoader
 
 from msrn.bundle.metadata import WEIGHTS_FILE, Metadata, bundle_folder, in_run_folder
 from msrn.bundle.read import read_bundle
 from msrn.bundle.split_images import is_among, read_split_images
 from msrn.bundle.write import package_versions
-from msrn.config import DataSettings, DifficultPolicy, Settings
-from msrn.data.dataset import ImageDataset, LabelledDataset, evaluation_loader, on_device
+from msrn.config import DifficultPolicy, Settings
 from msrn.data.manifest import DIFFICULT, Manifest
-from msrn.data.transforms import Preprocessing, eval_transform
 from msrn.engine.distributed import make_fabric
 from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.processes import one_fate
+from msrn.engine.scoring import score_split
 from msrn.engine.setup import hold_out, read_labelled_train, read_split, split_targets
-from msrn.errors import DataError, TrainingError
+from msrn.errors import DataError
 from msrn.files import atomic_paths, refuse_to_overwrite, write_json
 from msrn.metrics.calibration import calibration_measures
 from msrn.metrics.intervals import mean_ap_interval
 from msrn.metrics.multilabel import multilabel_metrics
-from msrn.models.classifier import memory_layout, probabilities
-from msrn.progress import progress_bar
+from msrn.models.classifier import memory_layout
 
-__all__ = [
-    "StopRequestedError",
-    "evaluate",
-    "evaluate_scores",
-    "model_record",
-    "read_evaluated_split",
-    "score_split",
-    "split_logits",
-]
+__all__ = ["evaluate", "evaluate_scores", "model_record", "read_evaluated_split"]
 
 logger = logging.getLogger(__name__)
-
-
-class StopRequestedError(Exception):
-    """Scoring was asked to stop, and has not finished."""
-
-
-def score_split(
-    model: nn.Module,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    *,
-    settings: DataSettings,
-    fabric: Fabric,
-    images: LabelledDataset | None = None,
-    stop: threading.Event | None = None,
-    title: str = "evaluate",
-) -> np.ndarray:
-    """Probabilities ``(n, L)`` of a split's images in float32; arguments and errors are those of ``split_logits``."""
-    logits = split_logits(
-        model, manifest, preprocessing, settings=settings, fabric=fabric, images=images, stop=stop, title=title
-    )
-    return probabilities(torch.from_numpy(logits)).float().numpy()
-
-
-def split_logits(
-    model: nn.Module,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    *,
-    settings: DataSettings,
-    fabric: Fabric,
-    images: LabelledDataset | None = None,
-    stop: threading.Event | None = None,
-    title: str = "evaluate",
-) -> np.ndarray:
-    """Logits ``(n, L)`` of a split's images in float32, in the manifest's order, on every process.
-
-    Args:
-        model: on the fabric's device, not wrapped for distribution; it is put into evaluation mode.
-        manifest: the split.
-        preprocessing: how an image becomes a tensor.
-        settings: batch size and workers.
-        fabric: device, precision and processes; each process scores an unpadded shard.
-        images: the split's images in another form, such as cached features; None reads the files.
-        stop: looked at after each batch; None: scoring is finished in any case.
-        title: of the progress bar.
-
-    Raises:
-        DataError: an image cannot be read. TrainingError: a score is not finite. StopRequestedError: ``stop`` was set.
-    """
-    if images is None:
-        transform, targets = eval_transform(preprocessing), manifest.targets("negative")
-        images = ImageDataset(manifest, transform, targets, min_side=preprocessing.min_side)
-    loader = evaluation_loader(
-        images,
-        batch_size=settings.eval_batch_size,
-        workers=settings.workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-    shard = _score(model.eval(), loader, len(manifest), fabric=fabric, title=title, stop=stop)
-    shards = [shard]
-    if fabric.world_size > 1:
-        shards = [shard] * fabric.world_size
-        dist.all_gather_object(shards, shard)
-    found = np.full((len(manifest), len(manifest.labels)), np.nan, np.float32)
-    for indices, rows in shards:
-        found[indices] = rows
-    broken = ~np.isfinite(found).all(axis=1)
-    if broken.any():
-        raise TrainingError(
-            f"the model's scores are not finite for {int(broken.sum())} of {len(manifest)} images, "
-            f"the first of them {manifest.path(int(broken.argmax()))}",
-            hint="training has diverged: lower optim.lr or set optim.clip_norm",
-        )
-    return found
-
-
-@torch.inference_mode()
-def _score(
-    model: nn.Module,
-    loader: DataLoader[Any],
-    total: int,
-    *,
-    fabric: Fabric,
-    title: str,
-    stop: threading.Event | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The shard of this process: positions in the split, and their logits."""
-    indices: list[int] = []
-    rows: list[np.ndarray] = []
-    with progress_bar(title, total, shown=fabric.is_global_zero) as ticker:
-        for batch in loader:
-            image = on_device(batch["image"], fabric.device)
-            with fabric.autocast():
-                logits = model(image).logits
-            rows.append(logits.float().cpu().numpy())
-            indices.extend(int(index) for index in batch["index"])
-            ticker.advance(len(batch["index"]) * fabric.world_size)
-            if stop and stop.is_set():
-                raise StopRequestedError
-    return np.asarray(indices, int), np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
 
 
 @one_fate()

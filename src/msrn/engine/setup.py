@@ -162,6 +162,7 @@ def _preprocessing(data: DataSettings, model: MultiLabelClassifier) -> Preproces
         resize=data.resize,
         interpolation=statistics.interpolation,
         decode_margin=data.decode_margin,
+        views=data.views,
         mean=statistics.mean,
         std=statistics.std,
     )

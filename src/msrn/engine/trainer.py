@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from msrn.data.dataset import LabelledDataset, training_loader
 from msrn.data.manifest import Manifest
 from msrn.engine.bundle_metadata import compose_metadata, warn_of_untuned
 from msrn.engine.distributed import make_fabric, peak_memory
-from msrn.engine.evaluate import StopRequestedError, evaluate_scores, model_record, score_split
+from msrn.engine.evaluate import evaluate_scores, model_record
 from msrn.engine.evaluation import Evaluation
 from msrn.engine.feature_cache import training_images
 from msrn.engine.identity import identity_of, require_same, split_images, warn_of_overlap
@@ -34,6 +35,7 @@ from msrn.engine.optim import warn_of_idle_steps
 from msrn.engine.processes import one_fate
 from msrn.engine.rehearsal import rehearse
 from msrn.engine.run_folder import RunFolder, claim_default_folder
+from msrn.engine.scoring import StopRequestedError, score_split
 from msrn.engine.setup import build_loss, build_setup, rebuild_setup, split_targets
 from msrn.engine.training_result import TrainingResult
 from msrn.errors import ConfigError, TrainingError
@@ -198,7 +200,7 @@ class Trainer:
                 self.folder.write_metrics(replace(evaluation, model=model).to_json())
 
     def score(
-        self, manifest: Manifest, images: LabelledDataset | None, stop: threading.Event | None = None
+        self, manifest: Manifest, images: Sequence[LabelledDataset] | None, stop: threading.Event | None = None
     ) -> np.ndarray:
         """Probabilities of a split by the evaluated weights; the processes' unpadded shards joined.
 

@@ -12,7 +12,8 @@ from msrn.bundle.write import write_metadata
 from msrn.config import Settings
 from msrn.data.manifest import Manifest
 from msrn.engine.distributed import make_fabric
-from msrn.engine.evaluate import read_evaluated_split, score_split
+from msrn.engine.evaluate import read_evaluated_split
+from msrn.engine.scoring import score_split
 from msrn.engine.setup import split_targets
 from msrn.errors import DataError
 from msrn.metrics.thresholds import tune_thresholds

@@ -23,7 +23,7 @@ from msrn.data.archives.members import images_in_archive
 from msrn.data.archives.names import is_archive
 from msrn.data.decode import one_line, open_image
 from msrn.data.image_files import image_files
-from msrn.data.transforms import eval_transform
+from msrn.data.transforms import VIEWS, eval_transform
 from msrn.errors import ConfigError, DataError
 from msrn.inference.autotune import Optimization, optimize
 from msrn.labels.space import LabelSpace
@@ -95,7 +95,8 @@ class Predictor:
         self._model: nn.Module = model
         self._undecided = model if optimize else None
         self._deciding = Lock()
-        self._transform = eval_transform(bundle.preprocessing)
+        views = VIEWS[bundle.preprocessing.views]
+        self._transforms = [eval_transform(bundle.preprocessing, view) for view in views]
         self._min_side = bundle.preprocessing.min_side
 
     @classmethod
@@ -152,12 +153,19 @@ class Predictor:
                 yield from self._predict_batch(read)
 
     def probabilities(self, images: Tensor) -> np.ndarray:
-        """Preprocessed images ``(B, 3, S, S)`` to probabilities ``(B, L)`` in the order of ``labels``."""
-        images = images.to(self.device, memory_format=torch.channels_last)
-        if self._undecided is not None and len(images):
-            self._decide(images)
+        """Preprocessed images ``(B, 3, S, S)`` to probabilities ``(B, L)`` in the order of ``labels``.
+
+        ``(V, B, 3, S, S)`` are taken for V views of the images, whose logits are averaged.
+        """
+        views = [
+            view.to(self.device, memory_format=torch.channels_last)
+            for view in (images if images.ndim == 5 else images[None])
+        ]
+        if self._undecided is not None and len(views[0]):
+            self._decide(views[0])
         with torch.inference_mode():
-            return probabilities(self._model(images).logits).cpu().numpy()
+            logits = torch.stack([self._model(view).logits for view in views]).mean(dim=0)
+            return probabilities(logits).cpu().numpy()
 
     def _decide(self, images: Tensor) -> None:
         with self._deciding:  # two threads would disturb each other's measurements
@@ -167,15 +175,17 @@ class Predictor:
                 logger.info("%s", self.optimization)
 
     def _read(self, image: ImageSource) -> tuple[str, Tensor | str]:
+        """A name, and the image's views ``(V, 3, S, S)`` or the reason why it cannot be read."""
         name = str(image) if isinstance(image, str | Path) else "an image in memory"
         try:
-            return name, self._transform(open_image(_as_source(image), min_side=self._min_side))
+            decoded = open_image(_as_source(image), min_side=self._min_side)
+            return name, torch.stack([transform(decoded) for transform in self._transforms])
         except DataError as error:
             return name, one_line(error)
 
     def _predict_batch(self, read: Sequence[tuple[str, Tensor | str]]) -> Iterator[Prediction]:
         images = [image for _, image in read if isinstance(image, Tensor)]
-        rows = iter(self.probabilities(torch.stack(images)) if images else ())
+        rows = iter(self.probabilities(torch.stack(images, dim=1)) if images else ())
         for name, image in read:
             yield Prediction(name, error=image) if isinstance(image, str) else self._prediction(name, next(rows))
 
