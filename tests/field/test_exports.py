@@ -230,6 +230,15 @@ def test_panoptic_files_and_urls_as_names_of_coco(images: Images) -> None:
     assert "leaving out" in data.reading
 
 
+def test_images_in_a_folder_beside_that_of_the_annotations_are_named(images: Images) -> None:
+    tree = {"images": [{"id": 1, "file_name": "p0.jpg"}], "categories": [{"id": 1, "name": "sea"}]}
+    path = write(images("photos/p0.jpg") / "ann/x.json", {**tree, "annotations": [{"image_id": 1, "category_id": 1}]})
+    with pytest.raises(DataError) as caught:
+        coco.read(coco.Options(), "", str(path), None)
+    assert "--data.reader.images ../photos" in caught.value.hint
+    assert len(coco.read(coco.Options(images="../photos"), "", str(path), None)) == 1
+
+
 def test_many_equal_problems_are_shown_as_some_and_their_number(images: Images) -> None:
     tree = {
         "images": [{"id": 0, "file_name": "p0.jpg"}],

@@ -63,7 +63,13 @@ def test_decimal_commas_are_numbers_and_no_list_of_labels(images: Images) -> Non
     assert "--data.reader.threshold 0.5" in message
 
 
-@pytest.mark.parametrize(("cells", "threshold"), [(("0.8", "0.1"), 0.5), (("3", "0"), 1)])
+def test_cells_of_numbered_columns_may_hold_several_names(images: Images) -> None:
+    data = table(images(*P[:2]), "image,label1,label2\np0.jpg,sea|boat,sand\np1.jpg,sea,\n")
+    assert [record.positives for record in data.records] == [("sea", "boat", "sand"), ("sea",)]
+    assert "separated by '|' in 1 of 3 cells" in data.reading
+
+
+@pytest.mark.parametrize(("cells", "threshold"), [(("0.8", "0.1"), 0.5), (("80%", "10 %"), 0.5), (("3", "0"), 1)])
 def test_shares_and_counts_are_read_from_a_threshold_on(
     images: Images, cells: tuple[str, str], threshold: float
 ) -> None:
@@ -71,6 +77,12 @@ def test_shares_and_counts_are_read_from_a_threshold_on(
     assert f"--data.reader.threshold {threshold:g}" in refusal(images(*P[:3]), text)
     data = table(images(*P[:3]), text, threshold=threshold, minus_one="unknown")
     assert data.codes().tolist() == [[1, 0], [0, 1], [-1, -1]]
+
+
+def test_levels_in_one_of_several_columns_are_counts_and_ages_are_not(images: Images) -> None:
+    text = "image,sea,boat\np0.jpg,1,2\np1.jpg,0,0\n"
+    assert "--data.reader.threshold 1" in refusal(images(*P[:2]), text)
+    assert "--data.reader.ignored_columns boat" in refusal(images(*P[:2]), text.replace("0,0", "0,41"))
 
 
 def test_other_words_for_present_and_absent_are_options_that_the_refusal_names(images: Images) -> None:

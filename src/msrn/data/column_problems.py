@@ -78,7 +78,9 @@ def _way_out(bad: dict[str, list[Row]], columns: Sequence[str], rows: Sequence[R
             return hint + (f", or {_flag(','.join(lists))} for all" if len(lists) > 1 else ""), column
     numbers = [number_in(value) for values in cells.values() for value in values]
     known = [number for number in numbers if number is not None]
-    if len(known) == len(numbers) and (max(known) <= 1 or len(bad) == len(columns)) and min(known) >= 0:
+    # An age has no zeros, a count has.
+    counts = all(any(number_in(row.cells.get(column)) == 0 for row in rows) for column in bad)
+    if len(known) == len(numbers) and (max(known) <= 1 or len(bad) == len(columns) or counts) and min(known) >= 0:
         least = "0.5" if max(known) <= 1 else "1"
         return f"to read numbers from {least} on as present, pass --data.reader.threshold {least}", None
     words = list(dict.fromkeys(str(value).strip() for values in cells.values() for value in values))

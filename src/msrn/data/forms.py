@@ -47,11 +47,12 @@ def form_of(table: Table, labels: LabelSpace | None, header: str, problems: list
     if rules.label_columns:
         return _label_columns(table, list(rules.label_columns), labels, header, problems)
     if spread := _spread(table, columns, header):
-        rows = join_names(rows, spread)
+        mark, evidence = _delimiter(table, spread)
+        rows = join_names(rows, spread, mark)
         table = replace(table, rows=rows, label_column=JOINED)
         columns = [*(column for column in columns if column not in spread), JOINED]
         form = _name_column(table, columns, JOINED, labels, header, problems)
-        return replace(form, notes=[f"labels in the columns {some_of(spread)}", *form.notes[1:]])
+        return replace(form, notes=[f"labels in the columns {some_of(spread)}{evidence}", *form.notes[1:]])
     one = names_column(table.label_column, columns, rows, header)
     if one is None:
         left = [column for column in columns if column and not column.startswith("Unnamed: ")]
@@ -75,6 +76,14 @@ def _spread(table: Table, columns: list[str], header: str) -> list[str]:
     for name in names:
         pick_column(name, (), columns, header, "label_column")
     return names
+
+
+def _delimiter(table: Table, columns: Sequence[str]) -> tuple[str, str]:
+    """The delimiter of the cells of some columns, and the evidence for it as a note."""
+    if table.delimiter:
+        return table.delimiter, f", separated by {table.delimiter!r}"
+    mark, evidence = delimiter_of(row.cells.get(column) for column in columns for row in table.rows)
+    return mark, f", {evidence}" if evidence else ""
 
 
 def _numbers(rows: Sequence[Row], column: str) -> bool:
@@ -121,10 +130,8 @@ def _name_column(
     """The forms of one column of names: a row per image, or a row per label."""
     rows, rules = table.rows, table.rules
     others = [column for column in columns if column != one]
-    mark, evidence = (table.delimiter, f"separated by {table.delimiter!r}") if table.delimiter else ("", "")
-    if not mark:
-        mark, evidence = delimiter_of(row.cells.get(one) for row in rows)
-    notes = [f"labels in {shown(one)}" + (f", {evidence}" if evidence else "")]
+    mark, evidence = _delimiter(table, [one])
+    notes = [f"labels in {shown(one)}{evidence}"]
     numbers = ClassNumbers(rules, labels, header) if rules.class_numbers else None
     if numbers is not None:
         notes.append(numbers.note)

@@ -13,6 +13,7 @@ from msrn.errors import Problem
 __all__ = [
     "absent_images",
     "folder_of_images",
+    "folders_near",
     "missing_image",
     "missing_images",
     "outside_images",
@@ -24,6 +25,16 @@ def folder_of_images(places: Sequence[Path], images: Sequence[str]) -> Path | No
     """The first of several folders that holds any of the first hundred images, or None. (The first may be missing.)"""
     some = [(image, "") for image in images[:100]]
     return next((place for place in places if len(missing_images(place, some)) < len(some)), None)
+
+
+def folders_near(folder: Path, *, most: int = 200) -> list[Path]:
+    """Folders in a folder and beside it, without hidden ones; none if they cannot be listed."""
+    place = folder.absolute()
+    try:
+        entries = [*sorted(place.iterdir()), *sorted(place.parent.iterdir())]
+    except OSError:
+        return []
+    return [entry for entry in entries if entry.is_dir() and entry != place and not entry.name.startswith(".")][:most]
 
 
 def missing_images(root: Path, images: Sequence[tuple[str, str]]) -> list[Problem]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msrn.data.cells import NO_LABEL, is_blank
+from msrn.data.cells import NO_LABEL, is_blank, parted
 from msrn.data.states import distinct_cells, is_state, number_in
 from msrn.data.table import Row
 
@@ -52,13 +52,14 @@ def share_names(cells: Mapping[str, Sequence[Any]]) -> list[str]:
     ]
 
 
-def join_names(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
-    """The rows with the names of several columns as one list; None where all are blank."""
+def join_names(rows: Sequence[Row], columns: Sequence[str], delimiter: str) -> list[Row]:
+    """The rows with the names of several columns, parted at a delimiter, as one list; None where all are blank."""
     joined = []
     for row in rows:
         cells = [row.cells.get(column) for column in columns]
         stated = [cell for cell in cells if not is_blank(cell)]
-        names = [str(name).strip() for cell in stated for name in (cell if isinstance(cell, list) else [cell])]
+        listed = [cell if isinstance(cell, list) else parted(str(cell), delimiter) for cell in stated]
+        names = [str(name).strip() for each in listed for name in each if str(name).strip()]
         shown = list(dict.fromkeys(name for name in names if name != NO_LABEL))
         joined.append(Row(row.where, {**row.cells, JOINED: shown if stated else None}))
     return joined

@@ -14,15 +14,15 @@ __all__ = ["MINUS_ONE", "States", "distinct_cells", "is_state", "number_in"]
 
 PRESENT, ABSENT = {"true", "yes", "t", "y"}, {"false", "no", "f", "n"}
 MINUS_ONE = -1.0
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?)(\s*%)?", re.IGNORECASE)
 
 
 def number_in(cell: Any) -> float | None:
-    """The number that a cell holds, also with a decimal comma as in ``1,0``; None for other cells."""
-    text = str(cell).strip()
-    if isinstance(cell, bool) or not _NUMBER.fullmatch(text):
+    """The number in a cell, also with a decimal comma or in per cent (``80 %`` is 0.8); None for other cells."""
+    found = None if isinstance(cell, bool) else _NUMBER.fullmatch(str(cell).strip())
+    if found is None:
         return None
-    number = float(text.replace(",", "."))
+    number = float(found[1].replace(",", ".")) / (100 if found[5] else 1)
     return number if math.isfinite(number) else None
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from pydantic import Field
 
 from msrn import registry
 from msrn.data.image_names import resolve_images
-from msrn.data.image_paths import folder_of_images, outside_images, repeated_images
+from msrn.data.image_paths import folder_of_images, folders_near, missing_images, outside_images, repeated_images
 from msrn.data.looks import look_of_file
 from msrn.data.manifest import Manifest, Record, require_entries
 from msrn.data.readers.coco_variants import Ids, join_images, number_of, objects_of, unverified, without_root
@@ -259,11 +261,13 @@ def _image_folder(base: Path, path: Path, images: str, names: list[str], problem
     usual = [*(f"{above}{name}" for above in ("", "images/") for name in (split, bare)), "images", "data", "."]
     places = list(dict.fromkeys(above / name for above in (base, path.parent) for name in usual))
     folder = folder_of_images(places, names)
+    some = [(name, "") for name in names[:100]]
     if folder is None and names:  # no image has its exact name in any of them
-        some = [(name, "") for name in names[:100]]
         folder = next((place for place in places if place.is_dir() and not resolve_images(place, some).problems), None)
     if folder is None and names:
-        hint = f"pass --data.reader.images FOLDER; looked in {', '.join(str(place) for place in places)}"
+        near = next((place for place in folders_near(base) if not missing_images(place, some)), None)
+        found = shlex.quote(os.path.relpath(near, base)) if near else "FOLDER"
+        hint = f"pass --data.reader.images {found}; looked in {', '.join(str(place) for place in places)}"
         problems.append(Problem(f"expected images such as {names[0]!r}, found none", str(base), hint))
     return folder
 
