@@ -153,6 +153,19 @@ def test_the_ema_is_that_of_a_loop_over_numbers(model: MultiLabelClassifier) -> 
     assert not any(parameter.requires_grad for parameter in ema.model.parameters())
 
 
+def test_the_ema_moves_a_weight_of_two_names_once_and_leaves_out_what_is_not_saved() -> None:
+    first, second = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    second.weight = first.weight  # as some networks share a layer among their branches
+    model = torch.nn.Sequential(first, second)
+    model.register_buffer("places", torch.zeros(1), persistent=False)
+    torch.nn.init.zeros_(first.weight)
+    ema = WeightEMA(model, 0.5)  # type: ignore[arg-type]
+    torch.nn.init.ones_(first.weight)
+    model.places = torch.zeros(7, 7)  # as some networks do once they know the size of the images
+    ema.update(model, 100)
+    assert ema.model[0].weight.item() == 0.5
+
+
 @pytest.mark.parametrize(("parts", "held"), [(0, 0), (1, 1), (2, 2), (-1, None)])
 def test_the_backbone_is_held_fixed_from_the_stem_on(model: MultiLabelClassifier, parts: int, held: int | None) -> None:
     groups = model.backbone.parts()

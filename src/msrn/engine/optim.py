@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -98,12 +97,14 @@ class WeightEMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Include the weights after optimizer step ``step`` (from 1); whole-number buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = _floats(self.model.state_dict().values()), _floats(model.state_dict().values())
-        torch._foreach_lerp_(averages, values, 1 - decay)
-        for kept, value in zip(self.model.buffers(), model.buffers(), strict=True):
+        pairs = list(zip(_saved(self.model), _saved(model), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([kept for kept, _ in floats], [value for _, value in floats], 1 - decay)
+        for kept, value in pairs:
             if not kept.is_floating_point():
                 kept.copy_(value)
 
 
-def _floats(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
+def _saved(model: nn.Module) -> list[Tensor]:
+    """Every tensor of the state dict once, also those that have several names there."""
+    return list({id(tensor): tensor for tensor in model.state_dict(keep_vars=True).values()}.values())
