@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from msrn.errors import DependencyError, WeightsError
 from msrn.models import pretrained
+from msrn.models.backbone import Backbone
 from msrn.models.pretrained import imagenet_state
 from msrn.models.state_files import read_state
 
@@ -60,6 +61,35 @@ def test_a_classifier_of_another_size_is_no_hindrance(tmp_path: Path, lite0: tor
         {"model": timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=10).state_dict()}, path
     )
     assert imagenet_state("tf_efficientnet_lite0", lite0, str(path))["classifier.weight"].shape == (1000, 1280)
+
+
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_position_embeddings_are_resampled_for_another_image_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit").eval()  # built for 160 px
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    save_file(state, tmp_path / "own.safetensors")
+    monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", lambda *_, **__: dict(state))
+    weights = str(tmp_path / "own.safetensors") if source == "file" else "hub"
+    backbone = Backbone("test_vit", stages=(-1,), weights=weights, image_size=96).eval()
+    network.set_input_size((96, 96))  # timm's way to change a network that is already built
+    image = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network.forward_intermediates(image, indices=1, norm=False, intermediates_only=True)
+        torch.testing.assert_close(backbone(image), expected)
+    save_file(network.state_dict(), tmp_path / "resized.safetensors")
+    same = Backbone("test_vit", stages=(-1,), weights=str(tmp_path / "resized.safetensors"), image_size=96).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(same(image), expected)
+
+
+def test_weights_of_neither_size_are_refused(tmp_path: Path) -> None:
+    state = timm.create_model("test_vit", img_size=64).state_dict()
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"entry pos_embed: expected shape \(1, 37, 64\), got \(1, 17, 64\)"):
+        Backbone("test_vit", weights=str(tmp_path / "other.safetensors"), image_size=96)
 
 
 def wheel_entries() -> dict[str, torch.Tensor]:

@@ -68,7 +68,7 @@ class Backbone(nn.Module):
                 where="data.image_size",
                 hint=f"its weights are for {native} px; multiples of its patch size and window may fit too",
             ) from error
-        state = imagenet_state(name, classifier, weights)
+        state = imagenet_state(name, classifier, weights, size=size)
         if state is not None:
             classifier.load_state_dict(state)
         available = _stages(name, size)

