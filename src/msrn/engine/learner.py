@@ -19,6 +19,7 @@ from msrn.config import Settings
 from msrn.data.dataset import on_device
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.engine.unused import hold_unused
 from msrn.errors import BundleError
 from msrn.losses.base import Loss
 from msrn.models.classifier import MultiLabelClassifier, memory_layout
@@ -67,6 +68,7 @@ class Learner:
         self.layout = memory_layout(model)
         model = model.to(memory_format=self.layout)
         model.backbone.freeze(settings.model.freeze)
+        hold_unused(model, settings.data.image_size)
         weights = list(model.backbone.parameters())
         free = sum(weight.numel() for weight in weights if weight.requires_grad)
         logger.info("%s of %s backbone weights are trained", f"{free:,}", f"{sum(map(Tensor.numel, weights)):,}")
@@ -120,14 +122,18 @@ class Learner:
         Raises:
             RuntimeError, ValueError and others: as torch and the network raise them where sizes do not fit.
         """
-        kept = {name: value.clone() for name, value in self.net.named_buffers()}
+        kept = [
+            (module, name, buffer, buffer.clone())
+            for module in self.net.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
         self.train()
         output = self.model(on_device(batch["image"], self.fabric.device, self.layout))
         loss = self.loss(output.logits, batch["target"].to(self.fabric.device)) + sum(output.aux_losses.values())
         self.fabric.backward(loss)
         self.optimizer.zero_grad()
-        for name, value in self.net.named_buffers():
-            value.copy_(kept[name])
+        for module, name, buffer, values in kept:
+            setattr(module, name, buffer.copy_(values))  # a network may have put a buffer of another shape in its place
 
     def step(self, number: int, micro_batches: Sequence[dict[str, Any]], *, steps_per_epoch: int) -> None:
         """Forward and backward over the micro-batches of one global batch, then one step of the optimizer.

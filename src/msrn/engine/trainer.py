@@ -269,7 +269,6 @@ class Trainer:
             next(iter(self._loader(0, 0))),
             lambda: self.score(val.first(few), None) if val else None,
             settings=self.settings,
-            inputs=self.setup.inputs,
         )
 
     def _claim(self) -> None:

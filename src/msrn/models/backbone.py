@@ -13,6 +13,7 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from msrn.errors import ConfigError, did_you_mean
+from msrn.models.image_sizes import sizes_that_fit
 from msrn.models.pretrained import imagenet_state
 
 __all__ = ["Backbone", "InputStatistics"]
@@ -61,12 +62,12 @@ class Backbone(nn.Module):
         try:
             classifier = timm.create_model(name, pretrained=False, **size)
         except (AssertionError, RuntimeError, ValueError, TypeError) as error:  # sizes that its patches do not divide
-            native = config.to_dict().get("input_size", (3, 224, 224))[-1]
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            fit = sizes_that_fit(name, image_size or config.input_size[-1])
             raise ConfigError(
                 f"timm cannot build {name} for images of {image_size} px: {first}",
                 where="data.image_size",
-                hint=f"its weights are for {native} px; multiples of its patch size and window may fit too",
+                hint=f"sizes that fit: {', '.join(map(str, fit))}" if fit else "choose another backbone",
             ) from error
         state = imagenet_state(name, classifier, weights, size=size)
         if state is not None:
