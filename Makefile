@@ -1,4 +1,4 @@
-# make demo · make test · make check · make bench · make faults · make fuzz · make lock: everything else is set up by these on a fresh machine.
+# make demo · make test · make check · make bench · make backbones · make faults · make fuzz · make lock: everything else is set up by these on a fresh machine.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -9,7 +9,7 @@ EXTRAS := offline data export sentences search xlsx
 # Compiled modules are kept even where a machine forbids it: without them every process spends seconds on torch alone.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check bench faults fuzz lock clean
+.PHONY: demo test check bench backbones faults fuzz lock clean
 
 demo: $(STAMP)
 	$(VENV)/bin/msrn demo
@@ -25,6 +25,9 @@ check: $(STAMP)
 
 bench: $(STAMP)  # half an hour, on a machine that does nothing else; prints a table, writes docs/benchmarks.md
 	$(VENV)/bin/python benchmarks/run.py
+
+backbones: $(STAMP)  # half an hour; goes on where it was stopped; writes docs/reference/backbones.md
+	OMP_NUM_THREADS=1 nice $(VENV)/bin/python benchmarks/backbones.py
 
 faults: $(STAMP)  # ten minutes: 50 trainings killed at random instants and resumed
 	MSRN_KILLS=50 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -s --timeout 3000 tests/faults

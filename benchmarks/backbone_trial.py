@@ -126,7 +126,7 @@ def require_parts(backbone: Backbone, maps: Sequence[Tensor]) -> list[str]:
     if last[0] > 1 or max(last) != len(groups) - 1 or len(groups) < 2:
         raise Fault(f"the maps end in parts {last} of {len(groups)}")
     if last != sorted(last):
-        notes.append(f"maps of several branches: they end in parts {last}")
+        notes.append("maps of several branches")
     for parts in [*range(1, len(groups)), -1]:
         backbone.freeze(parts)
         held = [not any(weight.requires_grad for weight in group) for group in groups]

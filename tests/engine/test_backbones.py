@@ -32,7 +32,7 @@ Tiny = Callable[..., Settings]
         ("mobilenetv3_small_050", 64, "last", True),
         ("regnetx_002", 64, "last", True),
         ("densenet121", 64, "last", True),
-        ("inception_v3", 96, "last", True),
+        ("inception_next_atto", 64, "last", True),
     ],
 )
 def test_a_network_of_any_kind_trains_and_comes_back_as_it_was(
