@@ -188,15 +188,15 @@ def train_and_predict(name: str, size: int, count: int, place: Path, head: str =
     for key, value in net.named_parameters():
         if value.ndim == 4 and not value.is_contiguous(memory_format=memory_layout(net)):
             raise Fault(f"{key} does not lie in memory as {memory_layout(net)}")
-    began = time.process_time()
-    trainer.train_epoch(0, threading.Event())
+    never, began = threading.Event(), time.process_time()
+    trainer.train_epoch(0, never)
     seconds = time.process_time() - began
     if broken := [key for key, value in net.state_dict().items() if not bool(value.isfinite().all())]:
         raise Fault(f"not finite after a step: {', '.join(broken[:3])}")
     trained = sum(weight.requires_grad for weight in net.parameters())
     if len(optimizer.state) != trained:
         raise Fault(f"{len(optimizer.state)} of {trained} trained tensors got a gradient")
-    trainer.evaluate_epoch(0)
+    trainer.evaluate_epoch(0, never)
     trainer.save()
     scores = trainer.score(trainer.setup.train, None)
     trainer.finish()

@@ -134,13 +134,16 @@ class Backbone(nn.Module):
         """The weights from shallow to deep: those of the stem, then those of each stage; every weight is in one part.
 
         timm names the module that each stage ends with. A weight belongs to the first stage that ends with its module
-        or after it, in the order of definition; position embeddings and the like come first, and are the stem's.
+        or after it, in the order of definition; position embeddings and the like come first, and are the stem's. Where
+        there are no modules of such names, the n-th entries of the network's lists are the n-th stage.
         """
         inner = list(self.body.children())
         body = inner[0] if len(inner) == 1 else self.body  # timm wraps some networks whole
         names = [name.replace(".", "_") for name, _ in body.named_modules()]
         weights = [list(module.parameters(recurse=False)) for module in body.modules()]
         ends: list[int] = [0]
+        if not any(name.replace(".", "_") in names for name in self._stage_names):
+            return [group for group in _by_entry(body, len(self._stage_names)) if group]
         for stage in dict.fromkeys(name.replace(".", "_") for name in self._stage_names if name):
             places = [place for place, name in enumerate(names) if name == stage or name.startswith(f"{stage}_")]
             if places and ends == [0]:
@@ -152,6 +155,17 @@ class Backbone(nn.Module):
 
     def _own_parameters(self) -> Iterator[nn.Parameter]:
         return self.final_conv.parameters() if self.final_conv is not None else iter(())
+
+
+def _by_entry(body: nn.Module, stages: int) -> list[list[nn.Parameter]]:
+    """The weights outside of all lists of modules with an entry for each stage, then the entries by place."""
+    lists = [each for each in body.children() if isinstance(each, nn.ModuleList) and len(each) >= stages]
+    entries = [(min(place, stages - 1), entry) for each in lists for place, entry in enumerate(each)]
+    stage = {weight: place + 1 for place, entry in entries for weight in entry.parameters()}
+    groups: list[list[nn.Parameter]] = [[] for _ in range(stages + 1)]
+    for weight in body.parameters():
+        groups[stage.get(weight, 0)].append(weight)
+    return groups
 
 
 def _timm_config(name: str) -> timm.models.PretrainedCfg:
