@@ -125,16 +125,25 @@ def _checked(state: dict[str, Tensor], classifier: nn.Module, where: str) -> dic
 
 
 def _misfits(state: dict[str, Tensor], classifier: nn.Module, where: str = "") -> list[Problem]:
-    return mismatches(classifier.state_dict(), _with_classifier(state, classifier), where, {})
+    layer = _classification_layer(classifier)
+    own, given = (
+        {name: value for name, value in each.items() if not name.startswith(layer)}
+        for each in (classifier.state_dict(), state)
+    )
+    return mismatches(own, given, where, {})
 
 
 def _with_classifier(state: dict[str, Tensor], classifier: nn.Module) -> dict[str, Tensor]:
     """The state dict with the classification layer of ``classifier`` in place of its own."""
+    layer = _classification_layer(classifier)
+    unused = {name: value for name, value in classifier.state_dict().items() if name.startswith(layer)}
+    return {**unused, **{name: value for name, value in state.items() if not name.startswith(layer)}}
+
+
+def _classification_layer(classifier: nn.Module) -> tuple[str, ...]:
+    """How the names of its entries begin."""
     layer = getattr(classifier, "pretrained_cfg", {}).get("classifier", "fc")
-    prefixes = tuple(f"{part}." for part in ([layer] if isinstance(layer, str) else layer))
-    body = {name: value for name, value in state.items() if not name.startswith(prefixes)}
-    unused = {name: value for name, value in classifier.state_dict().items() if name.startswith(prefixes)}
-    return {**unused, **body}
+    return tuple(f"{part}." for part in ([layer] if isinstance(layer, str) else layer or ()))
 
 
 def _hub_state(name: str, size: dict[str, int]) -> dict[str, Tensor]:
