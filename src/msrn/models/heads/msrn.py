@@ -148,7 +148,7 @@ class MSRN(Head):
         vectors = semantics.vectors  # (K, D)
         features = self.project(self.pooled(feature_maps))
         attended = [semantic_attention(each, vectors) for each in features]  # T x (B, K, D)
-        logits = self.output_layer(torch.cat(attended, dim=-1), semantics.assignment)
+        logits = self.output_layer(attended, semantics.assignment)
         grouped = semantics.assignment.shape[1] > 0
         return HeadOutput(logits, {"group": self.options.group_loss * semantics.group_loss()} if grouped else {})
 
@@ -205,9 +205,10 @@ class FlattenOutput(nn.Module):
         self.hidden = nn.Linear((num_labels + num_groups) * width, hidden)
         self.output = nn.Linear(hidden, num_labels)
 
-    def forward(self, attended: Tensor, assignment: Tensor) -> Tensor:
-        """``attended (B, K, T D)`` to logits ``(B, L)``; the assignment is not used."""
-        hidden, without_autocast = at_least_float32(F.leaky_relu(self.hidden(attended.tanh().flatten(1)), 0.01))
+    def forward(self, attended: Sequence[Tensor], assignment: Tensor) -> Tensor:
+        """``(B, K, D)`` for each of T maps to logits ``(B, L)``; the assignment is not used."""
+        joined = torch.cat(list(attended), dim=-1).tanh().flatten(1)  # (B, K T D)
+        hidden, without_autocast = at_least_float32(F.leaky_relu(self.hidden(joined), 0.01))
         with without_autocast:
             logits: Tensor = self.output(hidden)
             return logits
@@ -216,7 +217,8 @@ class FlattenOutput(nn.Module):
 class PerLabelOutput(nn.Module):
     """Each label reads its own vector and, where there are groups, those of its groups.
 
-    There are ``L x 2 T D`` weights, 0.25 M on COCO, and half of them without groups.
+    There are ``L x 2 T D`` weights, 0.25 M on COCO, and half of them without groups. Vectors of the maps and of the
+    groups are weighted one by one and never joined: they are the largest tensors of the head.
     """
 
     def __init__(self, *, num_labels: int, num_groups: int, width: int) -> None:
@@ -226,11 +228,19 @@ class PerLabelOutput(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_labels, read).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_labels).uniform_(-bound, bound))
 
-    def forward(self, attended: Tensor, assignment: Tensor) -> Tensor:
-        """``attended (B, K, T D)`` and ``assignment (L, G)`` to logits ``(B, L)``."""
-        if assignment.shape[1]:
-            labels, groups = torch.split(attended, list(assignment.shape), dim=1)
-            attended = torch.cat((labels, assignment.to(groups.dtype) @ groups), dim=-1)  # (B, L, 2 T D)
-        read, without_autocast = at_least_float32(attended.tanh())
-        with without_autocast:
-            return torch.einsum("blc,lc->bl", read, self.weight) + self.bias
+    def forward(self, attended: Sequence[Tensor], assignment: Tensor) -> Tensor:
+        """``(B, K, D)`` for each of T maps, and ``assignment (L, G)``, to logits ``(B, L)``."""
+        count, groups = assignment.shape
+        read = [each[:, :count] for each in attended]  # (B, L, D) each
+        if groups:
+            shares = assignment.T.to(attended[0].dtype)
+            read += [(each[:, count:].mT @ shares).mT for each in attended]
+        weights = self.weight.view(count, len(read), -1).transpose(0, 1)  # of each: (L, D)
+        if attended[0].mT.is_contiguous():  # the layout that attention leaves on a CPU
+            weights = weights.mT.contiguous().mT
+        logits = self.bias
+        for vectors, weight in zip(read, weights, strict=True):
+            wide, without_autocast = at_least_float32(vectors.tanh())
+            with without_autocast:
+                logits = logits + (wide * weight).sum(dim=-1)
+        return logits
