@@ -129,9 +129,9 @@ def evaluation_loader(
 def on_device(
     image: Tensor | list[Tensor], device: torch.device, layout: torch.memory_format = torch.channels_last
 ) -> Any:
-    """A batch of images (or the feature maps in their place) on a device, in a memory layout."""
+    """A batch of images on a device, in a memory layout; or feature maps in their place, as they are stored."""
     if isinstance(image, list):
-        return [on_device(features, device, layout) for features in image]
+        return [on_device(features, device, torch.contiguous_format) for features in image]
     return image.to(device, torch.float32, memory_format=layout, non_blocking=True)
 
 

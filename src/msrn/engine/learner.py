@@ -67,6 +67,8 @@ class Learner:
         self.fabric = fabric
         self.layout = memory_layout(model)
         model = model.to(memory_format=self.layout)
+        if settings.data.feature_cache:  # maps come as they are stored, channels first, and stay so
+            model.head.to(memory_format=torch.contiguous_format)
         model.backbone.freeze(settings.model.freeze)
         hold_unused(model, settings.data.image_size)
         weights = list(model.backbone.parameters())
