@@ -41,3 +41,7 @@ def test_names_that_differ_only_in_spelling_are_found(names: list[str], alike: l
 )
 def test_names_a_letter_or_two_apart_are_found(names: list[str], pairs: int) -> None:
     assert len(similar_names(names)) == pairs
+
+
+def test_a_column_that_pandas_has_numbered_is_like_the_one_it_copies() -> None:
+    assert equivalent_names(["sea", "boat", "sea.1", "v2.1"]) == [("sea", "sea.1")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,9 @@ def label_issues(
     yield from _odd_names(names)
     for group in equivalent_names(names):
         listed = ", ".join(f"{name!r} ({total[name]:,})" for name in group)
-        yield issue("label-alike", f"{listed}: differ in case, spaces, punctuation or plural only", labels=group)
+        yield issue(
+            "label-alike", f"{listed}: differ in case, spaces, punctuation, plural or number only", labels=group
+        )
     for pair in similar_names(names):
         listed = ", ".join(f"{name!r} ({total[name]:,})" for name in pair)
         yield issue("label-typo", f"{listed}: one or two letters apart", labels=pair)
@@ -76,7 +79,7 @@ NAMES_AT_A_TIME = 512
 
 
 def equivalent_names(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Groups of names that differ only in case, spaces, punctuation, accents or a plural ending.
+    """Groups of names that differ only in case, spaces, punctuation, accents, a plural ending or a copy's number.
 
     Example:
         >>> equivalent_names(["tv monitor", "TV_monitors", "dog"])
@@ -89,6 +92,9 @@ def equivalent_names(names: Sequence[str]) -> list[tuple[str, ...]]:
     groups = list(places.values())
     for key, members in places.items():
         groups += [[members[0], places[single][0]] for single in _singulars(key) if single in places]
+    # pandas writes the second column of a name as name.1
+    copies = {name: found[1] for name in names if (found := re.fullmatch(r"(.+)\.\d+", name))}
+    groups += [[names.index(base), names.index(name)] for name, base in copies.items() if base in names]
     return [tuple(names[place] for place in group) for group in joined(len(names), groups)]
 
 
