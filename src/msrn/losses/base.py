@@ -28,8 +28,8 @@ class Loss(nn.Module):
     """A loss, built as ``Loss(options, counts=LabelCounts)`` and called as ``loss(logits (B, L), target (B, L))``.
 
     A target is 1, 0 or nan (unknown); where ``soft_targets`` is true, any number from 0 to 1. An unknown entry has no
-    part in value or gradient, whatever its logit; a batch without a known entry gives 0, with a gradient of 0. Half
-    precision is computed in float32.
+    part in value or gradient, even if its logit is infinite; a batch without a known entry gives 0, with a gradient of
+    0. Half precision is computed in float32.
     """
 
     soft_targets: ClassVar[bool] = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -100,6 +101,12 @@ def soft_margin(
         unknown targets, the partial BCE of Durand et al. (CVPR 2019, section 3.1) whose weight is one over the share of
         labels known.
     """
+    known = ~target.isnan()
+    if label_weight is None and positive_weight is None:
+        # Torch's gradient is sigmoid(logit) - target here, finite even where a logit is infinite: nothing to replace.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        entries = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(0.0).to(logits.dtype), reduction="none")
+        return mean_over_known(entries, known)
     logits, target, known = known_entries(logits, target)
     entries = F.binary_cross_entropy_with_logits(
         logits, target, weight=_like(label_weight, logits), pos_weight=_like(positive_weight, logits), reduction="none"

@@ -87,7 +87,8 @@ def mean_ap_interval(
     """
     values, truth = check_pair(scores, target)
     number = _checked(values, level, resamples)
-    found = np.concatenate([_mean_aps(_rankings(values, truth), block) for block in _blocks(len(values), number, seed)])
+    rankings = _rankings(values, truth)
+    found = np.concatenate([_mean_aps(rankings, block) for block in _blocks(len(values), number, seed)])
     return _interval(mean_average_precision(values, truth)[0], found[:number], level, seed)
 
 
