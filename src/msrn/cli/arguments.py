@@ -49,6 +49,11 @@ def parse(name: str, command: Command, arguments: Sequence[str]) -> Namespace | 
     if "-h" in options or "--help" in options:
         print(_full_help(parser, command, plain, flags), end="")
         return None
+    for token in options:
+        if token.startswith("--") and (flag := token.partition("=")[0]) not in parser.flags:
+            base = _base_arguments(plain)
+            base.command, base.flags = command, flags
+            raise _unknown(flag, base, parser)  # before its value is taken for a positional argument
     args, unknown = parser.parse_known_args(plain)
     args.command, args.flags, args.paths = command, flags, [path for path, _ in pairs]
     if unknown:
@@ -235,12 +240,17 @@ def only(tree: Mapping[str, Any], reads: Collection[str], at: str) -> dict[str, 
 def _full_help(parser: Parser, command: Command, plain: list[str], flags: Mapping[str, Any]) -> str:
     if not command.settings:
         return parser.format_help()
+    tree = _typed(_base_tree(_base_arguments(plain)), flags)
+    return f"{parser.format_help()}\n{settings_help(tree, command.settings)}"
+
+
+def _base_arguments(plain: Sequence[str]) -> Namespace:
+    """Preset and file among plain arguments, whatever else is wrong with them."""
     some = ArgumentParser(add_help=False, allow_abbrev=False)
     some.add_argument("--preset")
     some.add_argument("--config")
     args, _ = some.parse_known_args([token for token in plain if token not in ("-h", "--help")])
-    tree = _typed(_base_tree(args), flags)
-    return f"{parser.format_help()}\n{settings_help(tree, command.settings)}"
+    return args
 
 
 def _where(args: Namespace) -> Callable[[str], str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from msrn.cli.arguments import only
 
 __all__ = ["recorded_settings"]
+
+logger = logging.getLogger(__name__)
 
 PATHS = ("root", "train", "val", "test", "labels", "images")
 """Settings of ``data``, and options of readers, that name files."""
@@ -28,16 +31,23 @@ def recorded_settings(bundle: str, reads: Collection[str]) -> dict[str, Any]:
     sections = dict.fromkeys(path.partition(".")[0] for path in reads)
     recorded = only(read_metadata(bundle).training_settings(*sections), reads, "")
     if not in_run_folder(bundle):
-        recorded["data"] = _without_paths(recorded.get("data", {}))
+        left_out: list[str] = []
+        recorded["data"] = _without_paths(recorded.get("data", {}), "data", left_out)
+        if left_out:
+            message = "left out, as the bundle is not in its run folder and they lead elsewhere: %s; give them as flags"
+            logger.warning(message, ", ".join(left_out))
     return recorded
 
 
-def _without_paths(data: Mapping[str, Any]) -> dict[str, Any]:
+def _without_paths(data: Mapping[str, Any], at: str, left_out: list[str]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in data.items():
+        path = f"{at}.{key}"
         if isinstance(value, Mapping):
-            kept[key] = _without_paths(value)
-        elif key not in PATHS or (isinstance(value, str) and not _leads_out(value)):
+            kept[key] = _without_paths(value, path, left_out)
+        elif key in PATHS and isinstance(value, str) and _leads_out(value):
+            left_out.append(path)
+        else:
             kept[key] = value
     return kept
 

@@ -70,6 +70,8 @@ def _settings(args: Namespace) -> Settings:
     if args.resume:
         from msrn.engine.run_folder import read_state
 
+        if "run.folder" in args.paths:
+            raise ConfigError("--resume names the run folder", "--run.folder", "leave --run.folder out")
         saved, _ = without_unknown(read_state(Path(args.resume))["settings"])
         return resolve(args, saved, {"run": {"folder": args.resume}})
     return resolve(args)

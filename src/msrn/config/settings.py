@@ -43,6 +43,9 @@ PARTS = {"data.reader": "reader", "model.head": "head", "loss": "loss"}
 DEFAULT_PARTS = {"reader": "table", "head": "msrn", "loss": "soft_margin"}
 """The part of each kind that a section without a name chooses."""
 
+LARGE = 1e30
+"""The largest number that torch's float32 takes with room to multiply."""
+
 DifficultPolicy = Literal["msrn", "positive", "negative", "ignore"]
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -215,19 +218,21 @@ class OptimSettings(_Section):
     """The optimizer and its schedule."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = Field(0.05, description="learning rate of the head")
-    backbone_lr_multiplier: Annotated[float, Field(ge=0)] = Field(
+    lr: Annotated[float, Field(gt=0, le=LARGE)] = Field(0.05, description="learning rate of the head")
+    backbone_lr_multiplier: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.1, description="learning-rate multiplier of the backbone"
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-4, description="AdamW applies it to no bias and no norm")
+    weight_decay: Annotated[float, Field(ge=0, le=LARGE)] = Field(
+        1e-4, description="AdamW applies it to no bias and no norm"
+    )
     schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
     step_epochs: tuple[PositiveInt, ...] = Field((), description="step: epochs after which the rate is multiplied")
     step_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="step: the factor")
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="linear rise of the rate, epochs")
     epochs: PositiveInt = 40
     accumulate: PositiveInt = Field(1, description="micro-batches per optimizer step; batch_size is divided by it")
-    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: no clipping")
+    clip_norm: Annotated[float, Field(ge=0, le=LARGE)] = Field(0.0, description="largest gradient norm; 0: no clipping")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="EMA decay of the weights per step; 0: no EMA")
 
     @model_validator(mode="after")
@@ -288,7 +293,7 @@ class RunSettings(_Section):
     """Where a run is kept and what it runs on."""
 
     folder: PathText = Field("", description="run folder; empty: runs/<preset or reader>-<date and time>")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: PositiveInt = Field(1, description="processes, one per device; torchrun sets its own")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

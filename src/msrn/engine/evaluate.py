@@ -178,7 +178,7 @@ def read_evaluated_split(
     """
     if which != "test" and not settings.data.val and not metadata.settings["data"]["val"]:
         return _part_of_training(settings, which, metadata, images)
-    return read_split(settings, which, metadata.label_space())
+    return read_split(settings, which, metadata.label_space(), owner="the bundle")
 
 
 def _part_of_training(settings: Settings, which: str, metadata: Metadata, images: Mapping[str, np.ndarray]) -> Manifest:

@@ -236,12 +236,14 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     path = folder / STATE_FILE
     if not holds_state(folder):
-        raise BundleError("expected the checkpoint of a run, found none", str(path), "start the run without --resume")
+        above = holds_state(folder.parent) and (folder.is_file() or folder.name == "bundle")
+        hint = f"pass the run folder: --resume {folder.parent}" if above else "start the run without --resume"
+        raise BundleError("expected the checkpoint of a run, found none", str(path), hint)
     try:
         state: Any = read_torch(path)
         state = dict(state)
     except (TypeError, ValueError) as error:
-        raise BundleError(f"the checkpoint is damaged: {error}", str(path)) from error
+        raise BundleError(f"the checkpoint is damaged: {error}", str(path), "restore it, or start a new run") from error
     version = state.get("format_version", STATE_VERSION)  # the first checkpoints did not say
     if version != STATE_VERSION:
         hint = "resume with the version of msrn that wrote it, or start a new run"

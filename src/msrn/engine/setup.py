@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 SHOWN = 20
 """Labels that a message names at most."""
@@ -191,30 +194,11 @@ def read_train_and_val(settings: Settings) -> tuple[Manifest, Manifest | None]:
     if not settings.data.val:
         train, val = hold_out(train, settings.data.val_fraction, settings.run.seed)
     elif settings.data.val != "none":
-        val = _read_val(settings, train.labels)
+        val = read_split(settings, "val", train.labels)
     log_unknown("training", train)
     if val is not None:
         log_unknown("validation", val)
     return train, val
-
-
-def _read_val(settings: Settings, labels: LabelSpace) -> Manifest:
-    """The validation split; labels that training lacks are named once, with what to do."""
-    try:
-        return read_split(settings, "val", labels)
-    except DataError as error:
-        try:
-            unseen = [name for name in read_split(settings, "val", None).labels if name not in labels]
-        except DataError:
-            unseen = []
-        if not unseen:
-            raise
-        more = f" and {len(unseen) - SHOWN:,} more" if len(unseen) > SHOWN else ""
-        raise DataError(
-            f"the validation split has labels that the training split lacks: {', '.join(unseen[:SHOWN])}{more}",
-            settings.data.val,
-            "write all labels, one a line, to a file and pass --data.labels FILE; or correct the names",
-        ) from error
 
 
 def read_named_split(settings: Settings, which: str, labels: LabelSpace) -> Manifest:
@@ -222,16 +206,44 @@ def read_named_split(settings: Settings, which: str, labels: LabelSpace) -> Mani
     if which == "val" and not settings.data.val:
         train = read_labelled_train(settings, labels)
         return hold_out(train, settings.data.val_fraction, settings.run.seed)[1]
-    return read_split(settings, which, labels)
+    return read_split(settings, which, labels, owner="the bundle")
 
 
-def read_split(settings: Settings, which: str, labels: LabelSpace | None) -> Manifest:
-    """One split of the data set that the settings name: ``train``, ``val`` or ``test``."""
+def read_split(settings: Settings, which: str, labels: LabelSpace | None, *, owner: str = "") -> Manifest:
+    """One split of the data set that the settings name: ``train``, ``val`` or ``test``.
+
+    Args:
+        settings: ``data`` names the split.
+        which: the split.
+        labels: those that it is bound to; None: those that it names.
+        owner: what gave the labels, for messages; empty: the file ``data.labels`` for ``train``, or else training.
+
+    Raises:
+        ConfigError: no such split is set. DataError: as the reader raises it. Labels that it names and ``labels`` lacks
+            are one problem, whatever the number of lines that name them.
+    """
     data = settings.data
     split = getattr(data, which)
     if not split or split == "none":
         raise ConfigError(f"no {which} split is set", where=f"data.{which}", hint=f"pass --data.{which}")
-    manifest: Manifest = registry.load("reader", data.reader.name)(data.reader, data.root, split, labels)
+    read = registry.load("reader", data.reader.name)
+    try:
+        manifest: Manifest = read(data.reader, data.root, split, labels)
+    except DataError as error:
+        unseen: list[str] = []
+        if labels is not None:
+            with suppress(DataError):
+                unseen = [name for name in read(data.reader, data.root, split, None).labels if name not in labels]
+        if not unseen:
+            raise
+        more = f" and {len(unseen) - SHOWN:,} more" if len(unseen) > SHOWN else ""
+        owner = owner or ("the label file" if which == "train" else "the training split")
+        hint = "write all labels, one a line, to a file and pass --data.labels FILE; or correct the names"
+        raise DataError(
+            f"the {SPLITS[which]} split has labels that {owner} lacks: {', '.join(unseen[:SHOWN])}{more}",
+            split,
+            hint if owner != "the bundle" else "correct the names, or train with all labels by --data.labels FILE",
+        ) from error
     return manifest
 
 

@@ -140,10 +140,12 @@ class Predictor:
         and parquet files are searched for images. An image that cannot be read gives a prediction with ``error``.
 
         Raises:
-            ConfigError: ``batch_size`` is below 1. DataError: a tar or parquet file is damaged.
+            ConfigError: ``batch_size`` is below 1, or ``workers`` below 0. DataError: a tar or parquet file is damaged.
         """
         if batch_size < 1:
             raise ConfigError(f"expected a batch size of at least 1, got {batch_size}", "batch_size")
+        if workers < 0:
+            raise ConfigError(f"expected a number of threads of at least 0, got {workers}", "workers")
         sources = _each([images] if isinstance(images, ImageSource) else images)
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             coming = [pool.submit(self._read, source) for source in islice(sources, batch_size)]
