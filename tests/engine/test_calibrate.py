@@ -12,6 +12,7 @@ import pytest
 
 from msrn.bundle.metadata import METADATA_FILE, read_metadata
 from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import read_split_images
 from msrn.bundle.write import write_bundle
 from msrn.config import Settings
 from msrn.data.readers.table import read_table
@@ -113,7 +114,8 @@ def test_a_calibration_is_replaced_only_when_asked(bundle: Path, tiny: Tiny) -> 
 def test_the_calibration_is_no_part_of_the_weights(bundle: Path, tiny: Tiny, tmp_path: Path) -> None:
     calibrate_bundle(bundle, tiny("unused"), "temperature")
     read = read_bundle(bundle, precompute=False)
-    write_bundle(tmp_path / "again", read.model, read.inputs, read.metadata)
+    images = read_split_images(bundle, read.metadata)
+    write_bundle(tmp_path / "again", read.model, read.inputs, read.metadata, split_images=images)
     for path in bundle.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
