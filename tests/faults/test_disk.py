@@ -19,6 +19,9 @@ from msrn.files import append_whole, atomic_path, atomic_paths, scratch_beside
 WHICH = "all" if "MSRN_KILLS" in os.environ else "each"
 """``make faults`` injects at every single change of the file system, the suite once at every kind of change."""
 
+pytestmark = pytest.mark.timeout(3000)
+"""The fixture runs a hundred trainings and commands."""
+
 Row = dict[str, Any]
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from injected import Act, at, child, full, on_change, read_only
+from injected import Act, at, child, full, on_change, read_only, warm
 from runs import result
 
 from msrn.cli import main
@@ -111,6 +111,7 @@ def faults_at(change: str, which: str) -> list[str]:
 def main_program() -> None:
     folder, which = Path(sys.argv[1]).resolve(), sys.argv[2]
     scenes = folder / "scenes"
+    warm()
     write_scenes(scenes, train=32, val=9, test=4, size=64)
     for split in ("train", "val"):  # a duplicate, so that a fix has something to leave out
         shutil.copy(scenes / "images" / split / "000000.jpg", scenes / "images" / split / "000001.jpg")

@@ -89,6 +89,16 @@ def read_only(path: str) -> None:
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
 
+def warm() -> None:
+    """Load what every child would load for itself, which takes longer than a small training."""
+    import torch
+
+    from msrn.ops.semantic_attention import semantic_attention
+
+    torch.set_num_threads(1)
+    semantic_attention(torch.zeros(1, 4, 8), torch.zeros(2, 8, requires_grad=True))
+
+
 def child(work: Callable[[], int], *, inside: Path, out: Path | None = None) -> tuple[int, str]:
     """Run ``work`` in a forked process in a folder; its exit code (negative: the signal), and what it wrote to stderr.
 

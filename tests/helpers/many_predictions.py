@@ -14,7 +14,7 @@ from pathlib import Path
 import small_network  # noqa: F401 - the network of the bundle
 import torch
 
-from msrn.bundle.read import read_bundle
+from msrn.bundle.read import Bundle, read_bundle
 from msrn.inference import autotune
 from msrn.inference.predictor import Predictor
 
@@ -37,6 +37,33 @@ def growth(work: Callable[[int], None], count: int) -> float:
     return largest - before
 
 
+def predicting(bundle: Bundle, image: bytes, count: int) -> float:
+    """Growth in MB over so many predictions, most of them in batches."""
+    predictor = Predictor(bundle, device="cpu")
+
+    def predict(part: int) -> None:
+        for _ in predictor.predict(itertools.repeat(image, part - part // 20)):
+            pass
+        for _ in range(part // 20):  # and one by one
+            predictor(image)
+
+    return growth(predict, count)
+
+
+def choosing(bundle: Bundle, image: bytes, count: int) -> float:
+    """Growth in MB over so many choices of the fastest variant."""
+
+    def choose(part: int) -> None:
+        for _ in range(part):
+            Predictor(bundle, device="cpu", optimize=True)(image)
+
+    rounds, autotune.ROUNDS = autotune.ROUNDS, (1, 1)  # memory does not depend on how often a variant is timed
+    try:
+        return growth(choose, count)
+    finally:
+        autotune.ROUNDS = rounds
+
+
 def main() -> None:
     folder, image, predictions, choices = (
         sys.argv[1],
@@ -46,22 +73,8 @@ def main() -> None:
     )
     torch.set_num_threads(1)
     bundle = read_bundle(folder)
-    predictor = Predictor(bundle, device="cpu")
-
-    def predict(count: int) -> None:
-        for _ in predictor.predict(itertools.repeat(image, count - count // 20)):
-            pass
-        for _ in range(count // 20):  # and one by one
-            predictor(image)
-
-    autotune.ROUNDS = (1, 1)  # the memory of a choice does not depend on how often it is timed
-
-    def choose(count: int) -> None:
-        for _ in range(count):
-            Predictor(bundle, device="cpu", optimize=True)(image)
-
-    print(f"{growth(predict, predictions):.1f} MB over {predictions:,} predictions")
-    print(f"{growth(choose, choices):.1f} MB over {choices:,} choices of the fastest variant")
+    print(f"{predicting(bundle, image, predictions):.1f} MB over {predictions:,} predictions", flush=True)
+    print(f"{choosing(bundle, image, choices):.1f} MB over {choices:,} choices of the fastest variant", flush=True)
 
 
 if __name__ == "__main__":
