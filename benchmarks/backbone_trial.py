@@ -79,10 +79,11 @@ def examine(name: str, size: int) -> Contract:
     torch.manual_seed(0)
     fixed = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     with torch.device("meta"):
-        count = len(timm.create_model(name, features_only=True, pretrained=False, **fixed).feature_info.info)
+        info = timm.create_model(name, features_only=True, pretrained=False, **fixed).feature_info.info
+    stages = [place for place, stage in enumerate(info) if stage["module"]]  # some list one that they do not have
     classifier = timm.create_model(name, pretrained=False, **fixed)
     torch.manual_seed(0)  # so that the backbone's weights are drawn as the classifier's
-    backbone = Backbone(name, stages=range(count), weights="none", image_size=size)
+    backbone = Backbone(name, stages=stages, weights="none", image_size=size)
     require_same_weights(backbone, classifier)
     del classifier
     maps = backbone.train()(torch.randn(IMAGES, 3, size, size))
@@ -98,7 +99,7 @@ def examine(name: str, size: int) -> Contract:
     del maps
     parts, parameters = len(backbone.parts()), sum(map(Tensor.numel, backbone.parameters()))
     layout, fused = require_same_forms(backbone, size)
-    return Contract(parameters, count, tuple(shapes[-3:]), parts, layout, fused, notes)
+    return Contract(parameters, len(info), tuple(shapes[-3:]), parts, layout, fused, notes)
 
 
 def require_same_weights(backbone: Backbone, classifier: nn.Module) -> None:

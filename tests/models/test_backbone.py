@@ -118,6 +118,12 @@ def test_wrong_taps_are_reported_with_the_number_of_stages(stages: tuple[int, ..
     assert "5 stages" in caught.value.hint
 
 
+def test_a_stage_that_timm_lists_and_does_not_have_is_reported() -> None:
+    with pytest.raises(ConfigError, match="no feature maps for the stages \\[0, 4\\] of tresnet_m") as caught:
+        Backbone("tresnet_m", weights="none", stages=(0, 4))
+    assert caught.value.where == "model.stages"
+
+
 def test_a_network_timm_does_not_know_is_reported_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="no network named 'test_resnett'") as caught:
         Backbone("test_resnett", weights="none")

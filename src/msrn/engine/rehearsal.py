@@ -44,8 +44,9 @@ def _untrainable(error: Exception, settings: Settings) -> ConfigError:
     if "more than 1 value per channel" in reason:
         hint = "set a larger --data.batch_size, or --model.freeze_norm true"
         return ConfigError(f"batch norm needs more than one value per channel: {reason}", "data.batch_size", hint)
-    fit = sizes_that_fit(name, size)
-    if not fit or size in fit:
+    # Without content, an index that is out of bounds goes unseen: the size that failed is never among those that fit.
+    fit = [side for side in sizes_that_fit(name, size) if side != size]
+    if not fit:
         return ConfigError(f"{name} cannot be trained: {reason}", "model.backbone", "choose another backbone")
     hint = f"sizes that fit: {', '.join(map(str, fit))}"
     return ConfigError(f"{name} cannot be trained on images of {size} px: {reason}", "data.image_size", hint)

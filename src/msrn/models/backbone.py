@@ -74,7 +74,14 @@ class Backbone(nn.Module):
             classifier.load_state_dict(state)
         available = _stages(name, size)
         indices = _resolve_stages(name, stages, len(available))
-        self.body = _body(name, indices, classifier, size)
+        try:
+            self.body = _body(name, indices, classifier, size)
+        except AssertionError as error:  # some networks list a stage that they have no module for
+            raise ConfigError(
+                f"timm gives no feature maps for the stages {indices} of {name}: {error}",
+                where="model.stages",
+                hint="leave out the shallowest; the last three are [-3, -2, -1]",
+            ) from error
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         stages_info: Any = self.body.feature_info
         channels, strides = list(stages_info.channels()), list(stages_info.reduction())
