@@ -110,3 +110,16 @@ def test_a_name_without_a_similar_one_gets_no_offer(name: str, known: list[str])
 
 def test_initials_find_a_short_name() -> None:
     assert did_you_mean("optim.learning_rate", ["optim.name", "optim.lr"]) == "did you mean 'optim.lr'?"
+
+
+def test_what_a_terminal_could_act_on_is_escaped_when_printed() -> None:
+    problem = Problem("label 'a\x1b[2J\u202e\ud800' is odd", "a\0b", "two\nlines")
+    assert str(problem) == "label 'a\\x1b[2J\\u202e\\ud800' is odd\n  at: a\\x00b\n  hint: two\nlines"
+
+
+def test_long_messages_are_cut_and_compared_by_their_start() -> None:
+    long = "x" * 1_000_000
+    assert str(Problem(long)).endswith("and 996,000 more characters")
+    together = str(DataError.of([Problem(f"{n} {long}", hint=str(n) * n) for n in range(40)], "all"))
+    assert len(together) < 200_000
+    assert "more" in together.splitlines()[-1]

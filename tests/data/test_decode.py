@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,3 +135,27 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     bomb = encoded(Image.new("1", (20_000, 20_000)), "PNG")  # 400 million pixels in 50 kB
     with pytest.raises(DataError, match="at most"):
         open_image(bomb)
+
+
+def test_devices_and_pipes_are_no_images(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero")):
+        with pytest.raises(DataError, match="pipe or device"):
+            open_image(path)
+
+
+def test_a_file_larger_than_any_image_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**28 + 1)
+    with pytest.raises(DataError, match="at most 268,435,456 bytes"):
+        open_image(tmp_path / "a.png")
+
+
+def test_damage_in_a_tiff_is_told_by_our_error_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (40, 40), 7).save(tmp_path / "a.tiff", compression="tiff_adobe_deflate")
+    content = (tmp_path / "a.tiff").read_bytes()
+    place = content.index(b"\x78")  # the pixels' first byte
+    (tmp_path / "a.tiff").write_bytes(content[:place] + b"\xff\xff" + content[place + 2 :])
+    with pytest.raises(DataError):
+        open_image(tmp_path / "a.tiff")
+    assert capfd.readouterr() == ("", "")

@@ -8,6 +8,7 @@ are kept in FOLDER. ``--kind NAME --case N`` runs one case in this process. The 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -36,6 +37,7 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
+    logging.getLogger("msrn").setLevel(logging.CRITICAL)
     kinds = [kind for kind in all_kinds() if kind.name.startswith(args.kind)]
     if args.case is not None:
         place = args.folder / f"{kinds[0].name}-{args.case}"

@@ -5,7 +5,6 @@ python -m msrn.compare.cell FOLDER, with ``cell.json`` and ``settings.yaml`` in 
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from msrn.compare.folder import end_with_parent
 from msrn.compare.grid import Cell
 from msrn.config import Settings, load_settings
-from msrn.errors import DataError, MsrnError
-from msrn.files import atomic_path, write_atomically, write_json
+from msrn.errors import DataError, MsrnError, reason
+from msrn.files import atomic_path, parse_json, write_atomically, write_json
+from msrn.labels.array_files import read_arrays
 from msrn.metrics.results import Measure
 from msrn.presets import read_settings_file
 
@@ -85,7 +85,7 @@ def read_result(folder: Path) -> CellResult | None:
     if not path.is_file():
         return None
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_bytes())
         if tree.pop("format_version") != FORMAT_VERSION:
             raise ValueError("of another format version")
         return _RESULT.validate_python(tree)
@@ -98,21 +98,27 @@ def read_result(folder: Path) -> CellResult | None:
 
 def read_scores(folder: Path) -> np.ndarray:
     """Probabilities ``(n, L)`` of a finished cell, in the order of split and labels."""
-    with np.load(folder / SCORES, allow_pickle=False) as arrays:
-        return np.asarray(arrays["scores"], np.float64)
+    return _array(folder / SCORES, "scores")
 
 
 def read_target(folder: Path) -> np.ndarray:
     """Targets ``(n, L)`` of average precision, in {1, 0, nan}, of the split that a finished cell was evaluated on."""
-    with np.load(folder / SCORES, allow_pickle=False) as arrays:
-        return np.asarray(arrays["target"], np.float64)
+    return _array(folder / SCORES, "target")
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    try:
+        return np.asarray(read_arrays(path, {name})[name], np.float64)
+    except (OSError, ValueError, KeyError) as error:
+        hint = "remove the folder; the run is done again"
+        raise DataError(f"the scores of a run are damaged: {reason(error)}", str(path), hint) from error
 
 
 def run_cell(folder: Path) -> CellResult:
     """Train, or continue, then evaluate; the result is written last of all."""
     from msrn.engine.trainer import train
 
-    description = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    description = parse_json((folder / "cell.json").read_bytes())
     run_folder = folder / "run"
     tree = read_settings_file(folder / "settings.yaml")
     tree["run"]["folder"] = str(run_folder)

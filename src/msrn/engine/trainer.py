@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch.utils.data import DataLoader
 
 from msrn.bundle.metadata import Metadata, read_metadata
@@ -38,7 +39,7 @@ from msrn.engine.run_folder import RunFolder, claim_default_folder
 from msrn.engine.scoring import StopRequestedError, score_split
 from msrn.engine.setup import build_loss, build_setup, rebuild_setup, split_targets
 from msrn.engine.training_result import TrainingResult
-from msrn.errors import ConfigError, TrainingError
+from msrn.errors import BundleError, ConfigError, TrainingError
 from msrn.metrics import TunedThreshold, tune_thresholds
 from msrn.progress import progress_bar
 
@@ -88,6 +89,13 @@ class Progress:
     best_epoch: int = 0
 
 
+def _progress_of(tree: Any, where: Path) -> Progress:
+    try:
+        return TypeAdapter(Progress).validate_python(tree)
+    except ValidationError as error:
+        raise BundleError(f"the checkpoint is damaged: progress: {error.errors()[0]['msg']}", str(where)) from error
+
+
 class Trainer:
     """The state of one run on one process, and the steps that change it."""
 
@@ -105,7 +113,7 @@ class Trainer:
         self.identity = identity_of(self.setup)  # once: it hashes the manifests, and every checkpoint holds it
         if saved:
             require_same(saved, self.identity, folder=self.folder.path, processes=fabric.world_size)
-        self.progress = Progress(**saved["progress"]) if saved else Progress()
+        self.progress = _progress_of(saved["progress"], self.folder.state_file) if saved else Progress()
         loss = build_loss(settings, self.setup.train)
         self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved)
         self.images, self.val_images = training_images(self.setup, settings, self.learner.net.backbone, fabric)
