@@ -42,6 +42,13 @@ LOSSES = {
     "distribution_balanced": "msrn.losses.distribution_balanced:DistributionBalanced",
 }
 
+MIXES = {
+    "none": "msrn.data.mixes.none:NoMix",
+    "mixup": "msrn.data.mixes.mixup:Mixup",
+    "cutmix": "msrn.data.mixes.cutmix:CutMix",
+    "splicemix": "msrn.data.mixes.splicemix:SpliceMix",
+}
+
 READERS = {
     "table": "msrn.data.readers.table:read",
     "manifest": "msrn.data.readers.manifest:read",
@@ -84,6 +91,7 @@ COMMANDS = {
 KINDS: Mapping[str, Mapping[str, str]] = {
     "head": HEADS,
     "loss": LOSSES,
+    "mix": MIXES,
     "reader": READERS,
     "writer": WRITERS,
     "command": COMMANDS,

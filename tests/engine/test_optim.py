@@ -60,6 +60,35 @@ def test_sgd_decays_everything_as_published(model: MultiLabelClassifier) -> None
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_each_part_of_the_backbone_has_a_share_of_the_next_deeper_ones_rate(
+    model: MultiLabelClassifier, name: str
+) -> None:
+    settings = OptimSettings(name=name, lr=0.01, backbone_lr_multiplier=0.1, layer_decay=0.5)
+    groups = build_optimizer(model, settings).param_groups
+    rates = {id(weight): group["base_lr"] for group in groups for weight in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    parts = model.backbone.parts()
+    for number, part in enumerate(parts):
+        expected = 0.001
+        for _ in range(number, len(parts) - 1):
+            expected /= 2
+        assert [rates[id(weight)] for weight in part] == pytest.approx([expected] * len(part))
+    assert {rates[id(weight)] for weight in model.head.parameters()} == {0.01}
+
+
+def test_a_last_convolution_has_the_rate_of_the_deepest_part() -> None:
+    model = create_model(
+        ModelSettings(backbone="efficientnet_lite0", weights="none", final_conv=True, head="max_pool", stages=(-1,)),
+        LabelInputs(tuple("ab")),
+    )
+    groups = build_optimizer(model, OptimSettings(lr=1.0, backbone_lr_multiplier=0.5, layer_decay=0.1)).param_groups
+    rates = {id(weight): group["base_lr"] for group in groups for weight in group["params"]}
+    assert model.backbone.final_conv is not None
+    assert {rates[id(weight)] for weight in model.backbone.final_conv.parameters()} == {0.5}
+    assert {rates[id(weight)] for weight in model.backbone.parts()[-1]} == {0.5}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_every_weight_that_may_move_is_in_one_group_and_no_other_is(model: MultiLabelClassifier, name: str) -> None:
     model.backbone.freeze(2)
     groups = build_optimizer(model, OptimSettings(name=name)).param_groups

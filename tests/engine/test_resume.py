@@ -33,6 +33,7 @@ class Crash(Exception):  # noqa: N818
         ("plain", STEPS),
         ("plain", 2 * STEPS),
         ("EMA and accumulation", STEPS + 3),
+        ("mixed images and SAM", STEPS + 3),
         ("sgd with worker processes", STEPS + 3),
     ],
 )

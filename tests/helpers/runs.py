@@ -17,6 +17,10 @@ TRICKY: dict[str, dict[str, Any]] = {
         "data": {"augment": "modern"},
         "optim": {"accumulate": 2, "ema": 0.9, "schedule": "onecycle", "clip_norm": 1.0},
     },
+    "mixed images and SAM": {
+        "data": {"augment": "flip"},
+        "optim": {"accumulate": 2, "mix": {"name": "cutmix", "probability": 0.7}, "sam": 0.05, "layer_decay": 0.7},
+    },
     "sgd with worker processes": {
         "data": {"workers": 2, "augment": "published"},
         "optim": {"name": "sgd", "lr": 0.05, "schedule": "step", "step_epochs": [1]},

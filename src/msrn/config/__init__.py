@@ -3,18 +3,19 @@
 Unknown keys, bounds and relations between fields are reported together. The resolved tree is what ``--print_config``
 prints, what run folder and bundle keep, and all that the program reads. Sources in order: preset, file, flags.
 
-Three sections choose a part by name: ``data.reader``, ``model.head`` and ``loss``. Their other keys are the options of
-that part, checked by the part's own ``Options`` class; ``head: csra`` is short for ``head: {name: csra}``.
+Four sections choose a part by name: ``data.reader``, ``model.head``, ``loss`` and ``optim.mix``. Their other keys are
+the options of that part, checked by the part's own ``Options`` class; ``head: csra`` is short for
+``head: {name: csra}``.
 """
 
 from msrn.config.idle import idle_settings
+from msrn.config.optim import OptimSettings
+from msrn.config.section import PARTS
 from msrn.config.settings import (
-    PARTS,
     DataSettings,
     DifficultPolicy,
     LabelSettings,
     ModelSettings,
-    OptimSettings,
     RunSettings,
     Settings,
     ThresholdSettings,

@@ -32,6 +32,8 @@ def idle_settings(settings: Settings, *, needs: Collection[str]) -> dict[str, st
         idle["data.cache"] = "data.feature_cache keeps the features, and no image is decoded again"
     if optim.name != "sgd":
         idle["optim.momentum"] = f"optim.name is {optim.name}"
+    if settings.model.freeze == -1:
+        idle["optim.layer_decay"] = "model.freeze is -1, so no weight of the backbone is trained"
     if optim.schedule != "step":
         idle |= dict.fromkeys(("optim.step_epochs", "optim.step_factor"), f"optim.schedule is {optim.schedule}")
     if labels.graph == "identity":

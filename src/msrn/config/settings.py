@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from msrn import registry
+from msrn.config.optim import OptimSettings
+from msrn.config.section import DEFAULT_PARTS, PositiveInt, Section, chosen
 from msrn.config.yaml_text import parse_yaml
-from msrn.errors import ConfigError, reason
+from msrn.errors import reason
 from msrn.files import expand_home
 from msrn.registry import Options, PathText
 
 __all__ = [
-    "DEFAULT_PARTS",
-    "PARTS",
     "DataSettings",
     "DifficultPolicy",
     "LabelSettings",
     "ModelSettings",
-    "OptimSettings",
     "RunSettings",
     "Settings",
     "ThresholdSettings",
 ]
 
-PARTS = {"data.reader": "reader", "model.head": "head", "loss": "loss"}
-"""Sections that choose a part by name, and the kind of part in the registry."""
-
-DEFAULT_PARTS = {"reader": "table", "head": "msrn", "loss": "soft_margin"}
-"""The part of each kind that a section without a name chooses."""
-
-LARGE = 1e30
-"""The largest number that torch's float32 takes with room to multiply."""
-
 DifficultPolicy = Literal["msrn", "positive", "negative", "ignore"]
-PositiveInt = Annotated[int, Field(ge=1)]
+
+Reader = Annotated[SerializeAsAny[Options], chosen("reader")]
+Head = Annotated[SerializeAsAny[Options], chosen("head")]
+Loss = Annotated[SerializeAsAny[Options], chosen("loss")]
 
 
-def _chosen(kind: str) -> BeforeValidator:
-    def choose(value: Any) -> Options:
-        if isinstance(value, Options):
-            return value
-        section = {"name": value} if isinstance(value, str) else value
-        if not isinstance(section, Mapping):
-            raise ValueError(f"expected the name of a {kind}, or a section with its options")
-        section = {"name": DEFAULT_PARTS[kind], **section}
-        if not isinstance(section["name"], str):
-            raise ValueError(f"expected the name of a {kind}: {', '.join(registry.names(kind))}")
-        try:
-            options = registry.options_class(kind, section["name"])
-        except ConfigError as error:
-            raise PydanticCustomError(
-                "unknown_part", "{message}", {"message": error.message, "hint": error.hint}
-            ) from None
-        return options.model_validate(section)  # a ValidationError keeps the places of its problems
-
-    return BeforeValidator(choose)
-
-
-Reader = Annotated[SerializeAsAny[Options], _chosen("reader")]
-Head = Annotated[SerializeAsAny[Options], _chosen("head")]
-Loss = Annotated[SerializeAsAny[Options], _chosen("loss")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-class DataSettings(_Section):
+class DataSettings(Section):
     """Which images and labels, and how an image becomes a tensor."""
 
     reader: Reader = Field(DEFAULT_PARTS["reader"], description="layout of the data set")  # type: ignore[assignment]
@@ -135,7 +88,7 @@ class DataSettings(_Section):
         return _none_in_lower_case(value)
 
 
-class LabelSettings(_Section):
+class LabelSettings(Section):
     """Label embeddings and the label graph."""
 
     embeddings: PathText = Field(
@@ -193,7 +146,7 @@ class LabelSettings(_Section):
         return self
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """The network: backbone and head."""
 
     backbone: str = Field("resnet101.tv_in1k", description="any timm network that offers feature maps")
@@ -214,39 +167,7 @@ class ModelSettings(_Section):
         return _none_in_lower_case(value)
 
 
-class OptimSettings(_Section):
-    """The optimizer and its schedule."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0, le=LARGE)] = Field(0.05, description="learning rate of the head")
-    backbone_lr_multiplier: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        0.1, description="learning-rate multiplier of the backbone"
-    )
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD only")
-    weight_decay: Annotated[float, Field(ge=0, le=LARGE)] = Field(
-        1e-4, description="AdamW applies it to no bias and no norm"
-    )
-    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
-    step_epochs: tuple[PositiveInt, ...] = Field((), description="step: epochs after which the rate is multiplied")
-    step_factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="step: the factor")
-    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0, description="linear rise of the rate, epochs")
-    epochs: PositiveInt = 40
-    accumulate: PositiveInt = Field(1, description="micro-batches per optimizer step; batch_size is divided by it")
-    clip_norm: Annotated[float, Field(ge=0, le=LARGE)] = Field(0.0, description="largest gradient norm; 0: no clipping")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="EMA decay of the weights per step; 0: no EMA")
-
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> OptimSettings:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs}) must be shorter than the run ({self.epochs} epochs)"
-            )
-        if self.schedule == "step" and list(self.step_epochs) != sorted(set(self.step_epochs)):
-            raise ValueError(f"step_epochs must increase, got {list(self.step_epochs)}")
-        return self
-
-
-class ThresholdSettings(_Section):
+class ThresholdSettings(Section):
     """How a label's threshold is chosen on the validation split."""
 
     rule: Literal["f1", "f_beta", "precision", "recall", "break_even", "recall_bound"] = Field(
@@ -289,7 +210,7 @@ class ThresholdSettings(_Section):
         }[self.rule] + "; 0.5 where the split cannot support one"
 
 
-class RunSettings(_Section):
+class RunSettings(Section):
     """Where a run is kept and what it runs on."""
 
     folder: PathText = Field("", description="run folder; empty: runs/<preset or reader>-<date and time>")
@@ -301,7 +222,7 @@ class RunSettings(_Section):
     checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(10, description="minimum minutes between checkpoints")
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that shapes a run."""
 
     preset: str = Field("", description="name of the preset that the settings start from")
@@ -325,7 +246,26 @@ class Settings(_Section):
                 f"data.feature_cache needs features that never change: model.freeze -1, and data.augment none, flip or "
                 f"crops; got {self.model.freeze} and {self.data.augment}"
             )
+        if self.optim.sam and self.run.precision == "16-mixed":
+            raise ValueError(
+                "optim.sam needs the length of the first pass's gradient, which under 16-mixed is scaled and may "
+                "overflow; choose run.precision bf16-mixed or 32-true"
+            )
+        self._mix_fits()
         return self
+
+    def _mix_fits(self) -> None:
+        mix, loss = registry.load("mix", self.optim.mix.name), registry.load("loss", self.loss.name)
+        if mix.soft_targets and not loss.soft_targets:
+            raise ValueError(
+                f"optim.mix {self.optim.mix.name} makes targets between 0 and 1, which the loss {self.loss.name} does "
+                "not define; choose another loss, or optim.mix splicemix, whose targets are 0 and 1"
+            )
+        if self.data.feature_cache and not mix.takes_features:
+            raise ValueError(
+                f"optim.mix {self.optim.mix.name} mixes pixels, and data.feature_cache trains on features; choose "
+                "optim.mix mixup, or leave feature_cache out"
+            )
 
     def to_yaml(self) -> str:
         """The tree as YAML; reading it back gives the same settings."""

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from msrn import registry
-from msrn.config.settings import DEFAULT_PARTS, PARTS, Settings
+from msrn.config.section import DEFAULT_PARTS, PARTS
+from msrn.config.settings import Settings
 from msrn.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["load_settings", "merge", "nest", "section_model", "setting_fields", "validate", "without_unknown"]

@@ -15,10 +15,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from msrn import registry
 from msrn.config import Settings
 from msrn.data.dataset import on_device
+from msrn.data.mixes.base import Mix
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
+from msrn.engine.sam import ascended, unchanged_buffers
 from msrn.engine.unused import hold_unused
 from msrn.errors import BundleError
 from msrn.losses.base import Loss
@@ -78,6 +81,7 @@ class Learner:
             with _damage_named(settings):
                 model.load_state_dict(state["model"])
         self.loss = loss.to(fabric.device)
+        self.mix: Mix = registry.load("mix", settings.optim.mix.name)(settings.optim.mix)
         self.net: MultiLabelClassifier = share_norms(model, fabric)
         self.model, self.optimizer = fabric.setup(self.net, build_optimizer(self.net, settings.optim))
         self.ema = WeightEMA(self.net, settings.optim.ema) if settings.optim.ema else None
@@ -124,18 +128,10 @@ class Learner:
         Raises:
             RuntimeError, ValueError and others: as torch and the network raise them where sizes do not fit.
         """
-        kept = [
-            (module, name, buffer, buffer.clone())
-            for module in self.net.modules()
-            for name, buffer in module.named_buffers(recurse=False)
-        ]
         self.train()
-        output = self.model(on_device(batch["image"], self.fabric.device, self.layout))
-        loss = self.loss(output.logits, batch["target"].to(self.fabric.device)) + sum(output.aux_losses.values())
-        self.fabric.backward(loss)
+        with unchanged_buffers(self.net):
+            self.fabric.backward(self._loss(batch, 0, 0))
         self.optimizer.zero_grad()
-        for module, name, buffer, values in kept:
-            setattr(module, name, buffer.copy_(values))  # a network may have put a buffer of another shape in its place
 
     def step(self, number: int, micro_batches: Sequence[dict[str, Any]], *, steps_per_epoch: int) -> None:
         """Forward and backward over the micro-batches of one global batch, then one step of the optimizer.
@@ -147,28 +143,44 @@ class Learner:
             micro_batches: this process's part.
             steps_per_epoch: of the learning-rate schedule.
         """
-        settings, fabric = self.settings, self.fabric
+        settings = self.settings
         factor = lr_factor(number, steps_per_epoch=steps_per_epoch, settings=settings.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        torch.manual_seed(_mix(settings.run.seed, number, fabric.global_rank))
         self.loss.epoch = number // steps_per_epoch
-        total = torch.zeros((), device=fabric.device)
-        for place, batch in enumerate(micro_batches, start=1):
-            image = on_device(batch["image"], fabric.device, self.layout)
-            target = batch["target"].to(fabric.device, non_blocking=True)
-            with fabric.no_backward_sync(self.model, enabled=place < len(micro_batches)):
-                output = self.model(image)
-                loss = (self.loss(output.logits, target) + sum(output.aux_losses.values())) / len(micro_batches)
-                fabric.backward(loss)
-            total += loss.detach()
+        loss = self._backward(number, micro_batches)
+        if settings.optim.sam:
+            with ascended(self.net, settings.optim.sam), unchanged_buffers(self.net):
+                self._backward(number, micro_batches)
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.net, number + 1)
         positions = [int(index) for batch in micro_batches for index in batch["index"]]
-        self._unchecked.append((number, total, norm, positions))
+        self._unchecked.append((number, loss, norm, positions))
+
+    def _backward(self, number: int, micro_batches: Sequence[dict[str, Any]]) -> Tensor:
+        """Add the gradient of a step's loss to the weights; the loss. Called again, it draws the same numbers."""
+        fabric = self.fabric
+        torch.manual_seed(_mix(self.settings.run.seed, number, fabric.global_rank))
+        total = torch.zeros((), device=fabric.device)
+        for place, batch in enumerate(micro_batches, start=1):
+            with fabric.no_backward_sync(self.model, enabled=place < len(micro_batches)):
+                loss = self._loss(batch, number, place) / len(micro_batches)
+                fabric.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _loss(self, batch: dict[str, Any], number: int, place: int) -> Tensor:
+        """The loss of the ``place``-th micro-batch of a step, a scalar; its images are mixed as the settings ask."""
+        image = on_device(batch["image"], self.fabric.device, self.layout)
+        target = batch["target"].to(self.fabric.device, non_blocking=True)
+        draws = np.random.default_rng([self.settings.run.seed, 12, number, self.fabric.global_rank, place])
+        image, target = self.mix(image, target, draws)
+        output = self.model(image)
+        loss: Tensor = self.loss(output.logits, target) + sum(output.aux_losses.values())
+        return loss
 
     def _clip(self) -> Tensor:
         """Clip the gradient where the settings ask for it; its norm before that, on the device.

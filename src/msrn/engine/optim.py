@@ -21,25 +21,32 @@ ONECYCLE_START, ONECYCLE_END = 1 / 25, 1 / 250_000
 
 
 def build_optimizer(model: MultiLabelClassifier, settings: OptimSettings) -> torch.optim.Optimizer:
-    """SGD or AdamW over up to four groups: backbone or head, with or without weight decay.
+    """SGD or AdamW over groups of weights: head, or backbone with its rate; with or without weight decay.
 
     AdamW leaves biases, norms and other one-dimensional parameters without decay; SGD decays all, as published.
     Each group remembers its full rate under ``base_lr``; ``lr_factor`` scales it.
+
+    The deepest part of the backbone has ``backbone_lr_multiplier`` times the head's rate, and each shallower one
+    ``layer_decay`` times that of the next (discriminative fine-tuning, Howard and Ruder, ACL 2018; a constant factor as
+    in ELECTRA, Clark et al., ICLR 2020, there layer by layer).
     """
-    backbone = {id(parameter) for parameter in model.backbone.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    backbone = {id(weight): settings.backbone_lr_multiplier for weight in model.backbone.parameters()}
+    for depth, part in enumerate(reversed(model.backbone.parts())):
+        backbone |= {id(weight): settings.backbone_lr_multiplier * settings.layer_decay**depth for weight in part}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
+            multiplier = backbone.get(id(parameter), 1.0)
             decays = settings.name == "sgd" or parameter.ndim > 1
-            groups.setdefault((id(parameter) in backbone, decays), []).append(parameter)
+            groups.setdefault((id(parameter) in backbone, multiplier, decays), []).append(parameter)
     parameters = [
         {
             "params": members,
-            "lr": settings.lr * (settings.backbone_lr_multiplier if in_backbone else 1.0),
-            "base_lr": settings.lr * (settings.backbone_lr_multiplier if in_backbone else 1.0),
+            "lr": settings.lr * multiplier,
+            "base_lr": settings.lr * multiplier,
             "weight_decay": settings.weight_decay if decays else 0.0,
         }
-        for (in_backbone, decays), members in groups.items()
+        for (_, multiplier, decays), members in groups.items()
     ]
     if settings.name == "sgd":
         return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum)
