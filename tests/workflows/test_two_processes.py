@@ -105,7 +105,8 @@ def test_two_processes_leave_one_run_with_one_log(two: Printed) -> None:
     folder, printed = two
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     parts = ("settings.yaml", "log.jsonl", "last.pt", "metrics-val.json")
-    bundle = ("bundle/bundle.json", "bundle/model.safetensors", "bundle/label_inputs.safetensors")
+    tensors = ("model", "label_inputs", "split_images")
+    bundle = ("bundle/bundle.json", *(f"bundle/{name}.safetensors" for name in tensors))
     runs = {f"{name}/{part}" for name in RUNS for part in (*parts, *bundle)}
     assert files == runs | {"program.py", "evaluated.json", "evaluated-scores.npz"}
     expected = ["start", "epoch", "evaluate", "epoch", "evaluate", "end"]
