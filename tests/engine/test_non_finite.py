@@ -48,7 +48,7 @@ def test_a_step_that_overflows_is_skipped_by_the_scaler_and_clipping_does_not_ge
     changed, scales = [], []
     for _ in range(12):
         before, scale = weights.detach().clone(), scaler.get_scale()
-        run.learner.step(0, [next(iter(run._loader(0, 0)))], steps_per_epoch=STEPS)
+        run.learner.step(0, [next(iter(run.batches.loader(0, 0)))], steps_per_epoch=STEPS)
         changed.append(not torch.equal(weights, before))
         scales.append(scaler.get_scale() / scale)
     losses, _ = run.learner.check(threading.Event())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import STEPS
+from runs import STEPS, lines
 from torch import Tensor
 
 from msrn.config import Settings, idle_settings, load_settings
@@ -32,7 +33,7 @@ def trainer(tiny: Tiny, tmp_path: Path) -> Callable[..., Trainer]:
 def one_step(run: Trainer) -> tuple[float, dict[str, Tensor]]:
     """The loss of the first step, and weights and buffers after it."""
     run.learner.train()
-    batches = iter(run._loader(0, 0))
+    batches = iter(run.batches.loader(0, 0))
     micro_batches = [next(batches) for _ in range(run.settings.optim.accumulate)]
     run.learner.step(0, micro_batches, steps_per_epoch=STEPS)
     losses, _ = run.learner.check(threading.Event())
@@ -61,7 +62,7 @@ def test_a_step_of_sam_is_that_of_the_gradient_at_the_top_of_the_slope(
             each.learner.train = each.learner.net.eval  # type: ignore[method-assign]
     loss, found = one_step(run)
     by_hand.learner.train()
-    batch = next(iter(by_hand._loader(0, 0)))
+    batch = next(iter(by_hand.batches.loader(0, 0)))
     net, start = by_hand.learner.net, {name: value.clone() for name, value in by_hand.learner.net.named_parameters()}
     expected, first = gradient(by_hand, batch)
     statistics = {name: value.clone() for name, value in net.named_buffers()}
@@ -97,12 +98,36 @@ def test_a_step_trains_on_the_images_that_the_mix_gives(trainer: Callable[..., T
 
 def test_other_steps_of_one_run_are_mixed_in_other_ways(trainer: Callable[..., Trainer]) -> None:
     run = trainer(**SGD, mix={"name": "mixup", "alpha": 1.0})
-    batch, targets = next(iter(run._loader(0, 0))), []
+    batch, targets = next(iter(run.batches.loader(0, 0))), []
     run.learner.loss.register_forward_hook(lambda _, given, __: targets.append(given[1]))
     for number, place in ((0, 1), (0, 1), (0, 2), (1, 1)):
         run.learner._loss(batch, number, place)
     assert torch.equal(targets[0], targets[1])
     assert not any(torch.equal(targets[0], other) for other in targets[2:])
+
+
+def test_an_epoch_of_repeated_images_is_longer_and_its_steps_are_logged(
+    tiny: Tiny, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"sampling": "repeat_factor", "repeat_threshold": 0.3}
+    with caplog.at_level(logging.INFO):
+        run = Trainer(tiny("run", data=data), resume=False)
+    target = run.images.targets.numpy()
+    shares = (target == 1).mean(axis=0)
+    factors = [max([1.0, *((0.3 / share) ** 0.5 for share in shares[row == 1])]) for row in target]
+    steps = int(sum(factors)) // 8
+    assert steps > STEPS
+    assert run.batches.steps_per_epoch == lines(here, "start")[0]["steps_per_epoch"] == steps
+    assert len(run.batches.loader(0, 0)) == steps
+    assert f"an epoch draws {int(sum(factors))} images of 48, in {steps} steps" in caplog.text
+
+
+def test_a_threshold_under_every_share_is_said_to_change_nothing(
+    tiny: Tiny, here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"sampling": "repeat_factor", "repeat_threshold": 0.001}
+    assert Trainer(tiny("run", data=data), resume=False).batches.steps_per_epoch == STEPS
+    assert "raise data.repeat_threshold" in caplog.text
 
 
 def test_a_decay_over_parts_that_are_held_fixed_has_no_effect() -> None:

@@ -37,7 +37,8 @@ def test_a_run_leaves_settings_log_state_metrics_and_bundle(tiny_run: Path) -> N
     log = lines(tiny_run)
     assert [line["event"] for line in log] == ["start", "epoch", "evaluate", "epoch", "evaluate", "end"]
     assert log[0] == {
-        "event": "start", "step": 0, "train": 48, "labels": 16, "val": 13, "unknown": {"train": 0, "val": 0}
+        "event": "start", "step": 0, "train": 48, "labels": 16, "val": 13, "unknown": {"train": 0, "val": 0},
+        "steps_per_epoch": STEPS,
     }  # fmt: skip
     assert [line["step"] for line in log] == [0, STEPS, STEPS, 2 * STEPS, 2 * STEPS, 2 * STEPS]
     first, second = lines(tiny_run, "epoch")
@@ -115,7 +116,7 @@ def test_clipping_bounds_the_step(tiny: Tiny, tmp_path: Path) -> None:
         optim = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "clip_norm": clip}
         run = Trainer(tiny(tmp_path / f"run{clip}", optim=optim), resume=False)
         before = [parameter.detach().clone() for parameter in run.learner.net.parameters()]
-        run.learner.step(0, [next(iter(run._loader(0, 0)))], steps_per_epoch=STEPS)
+        run.learner.step(0, [next(iter(run.batches.loader(0, 0)))], steps_per_epoch=STEPS)
         change = [
             (now.detach() - then).flatten() for now, then in zip(run.learner.net.parameters(), before, strict=True)
         ]
@@ -135,7 +136,7 @@ def test_the_loss_is_told_the_epoch_and_the_counts_of_the_images_that_are_traine
     np.testing.assert_allclose(run.learner.loss.positive_weight, negatives / np.maximum(positives, 1))  # type: ignore[arg-type]
     epochs = []
     for step in (0, 1, 5, 6):
-        run.learner.step(step, [next(iter(run._loader(0, 0)))], steps_per_epoch=3)
+        run.learner.step(step, [next(iter(run.batches.loader(0, 0)))], steps_per_epoch=3)
         epochs.append(run.learner.loss.epoch)
     assert epochs == [0, 0, 1, 2]
 
@@ -146,7 +147,7 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch(tiny: Tiny, tmp_
         optim = {"name": "sgd", "lr": 0.1, "accumulate": parts}
         folder = tmp_path / f"run{parts}"
         run = Trainer(tiny(folder, optim=optim, model={"freeze_norm": True}), resume=False)
-        batches = iter(run._loader(0, 0))
+        batches = iter(run.batches.loader(0, 0))
         run.learner.step(0, [next(batches) for _ in range(parts)], steps_per_epoch=STEPS)
         losses, _ = run.learner.check(threading.Event())
         heads.append((losses[0], run.learner.net.state_dict()))
@@ -262,7 +263,7 @@ def test_an_image_that_cannot_be_evaluated_is_found_before_the_first_step(tiny: 
 
 def test_a_loss_is_checked_every_few_steps_where_the_device_must_not_wait(tiny: Tiny, tmp_path: Path) -> None:
     run = Trainer(tiny(tmp_path / "run", optim={"name": "sgd", "lr": 1e30}), resume=False)
-    batches = iter(run._loader(0, 0))
+    batches = iter(run.batches.loader(0, 0))
     for step in range(4):
         run.learner.step(step, [next(batches)], steps_per_epoch=STEPS)
     with pytest.raises(learning.NonFinite) as caught:

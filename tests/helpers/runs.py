@@ -18,7 +18,7 @@ TRICKY: dict[str, dict[str, Any]] = {
         "optim": {"accumulate": 2, "ema": 0.9, "schedule": "onecycle", "clip_norm": 1.0},
     },
     "mixed images and SAM": {
-        "data": {"augment": "flip"},
+        "data": {"augment": "flip", "sampling": "repeat_factor", "repeat_threshold": 0.13},
         "optim": {"accumulate": 2, "mix": {"name": "cutmix", "probability": 0.7}, "sam": 0.05, "layer_decay": 0.7},
     },
     "sgd with worker processes": {

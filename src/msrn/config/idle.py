@@ -28,6 +28,8 @@ def idle_settings(settings: Settings, *, needs: Collection[str]) -> dict[str, st
         idle["data.val_fraction"] = f"data.val is {data.val}, so nothing is held out"
     if data.val == "none":
         idle["run.evaluate_every"] = "data.val is none, so nothing is evaluated"
+    if data.sampling == "shuffle":
+        idle["data.repeat_threshold"] = "data.sampling is shuffle, so no image is repeated"
     if data.feature_cache:
         idle["data.cache"] = "data.feature_cache keeps the features, and no image is decoded again"
     if optim.name != "sgd":

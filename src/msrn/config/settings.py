@@ -71,6 +71,12 @@ class DataSettings(Section):
         description="views whose logits are averaged in evaluation and prediction: the whole image; also mirrored; "
         "also four corners and the centre, all mirrored (12 views, 12 times the work)",
     )
+    sampling: Literal["shuffle", "repeat_factor"] = Field(
+        "shuffle", description="an epoch draws each image once, or images of rare labels more often"
+    )
+    repeat_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.001, description="repeat_factor: share of the images below which a label is rare; LVIS: 0.001"
+    )
     batch_size: PositiveInt = Field(16, description="images per optimizer step, over all processes and micro-batches")
     eval_batch_size: PositiveInt = Field(32, description="images per evaluation batch and process")
     cache: PathText = Field("", description="folder that keeps decoded images, for slow disks and large files")

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from msrn.data.decode import open_image
 from msrn.data.image_cache import ImageCache
 from msrn.data.manifest import Manifest
+from msrn.data.sampling import epoch_order
 from msrn.data.transforms import Transform
 from msrn.errors import ConfigError, DataError
 
@@ -90,6 +91,7 @@ def training_loader(
     rank: int = 0,
     world_size: int = 1,
     start_step: int = 0,
+    factors: np.ndarray | None = None,
 ) -> DataLoader[dict[str, Any]]:
     """The batches of this process in one epoch, shuffled; an incomplete last global batch is dropped.
 
@@ -106,14 +108,15 @@ def training_loader(
         rank: of this process.
         world_size: number of processes.
         start_step: steps of this epoch that are done already; their images are not read.
+        factors: how often an epoch draws each image on average, ``(n,)``; None: once.
     """
-    order = np.random.default_rng([seed, 10, epoch]).permutation(len(images))
-    seeds = np.random.default_rng([seed, 11, epoch]).integers(2**62, size=len(images))
+    order = epoch_order(len(images), factors, seed=seed, epoch=epoch)
     micro = batch_size // (parts * world_size)
     batches: list[list[tuple[int, int]]] = []
-    for step in range(start_step, len(images) // batch_size):
-        batch = order[step * batch_size : (step + 1) * batch_size].reshape(parts, world_size, micro)
-        batches.extend([(int(index), int(seeds[index])) for index in part] for part in batch[:, rank])
+    for step in range(start_step, len(order) // batch_size):
+        for part in range(parts):
+            start = step * batch_size + (part * world_size + rank) * micro
+            batches.append(order[start : start + micro])
     return _loader(images, batches, workers)
 
 

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch.utils.data import DataLoader
 
 from msrn.bundle.metadata import Metadata, read_metadata
 from msrn.config import Settings
-from msrn.data.dataset import LabelledDataset, training_loader
+from msrn.data.dataset import LabelledDataset
 from msrn.data.manifest import Manifest
+from msrn.engine.batches import Batches
 from msrn.engine.bundle_metadata import compose_metadata, warn_of_untuned
 from msrn.engine.distributed import make_fabric, peak_memory
 from msrn.engine.evaluate import evaluate_scores, model_record
@@ -39,7 +39,7 @@ from msrn.engine.run_folder import RunFolder, claim_default_folder
 from msrn.engine.scoring import StopRequestedError, score_split
 from msrn.engine.setup import build_loss, build_setup, rebuild_setup, split_targets
 from msrn.engine.training_result import TrainingResult
-from msrn.errors import BundleError, ConfigError, TrainingError
+from msrn.errors import BundleError, TrainingError
 from msrn.metrics import TunedThreshold, tune_thresholds
 from msrn.progress import progress_bar
 
@@ -117,7 +117,7 @@ class Trainer:
         loss = build_loss(settings, self.setup.train)
         self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved)
         self.images, self.val_images = training_images(self.setup, settings, self.learner.net.backbone, fabric)
-        self.steps_per_epoch = self._steps_per_epoch()
+        self.batches = Batches(self.images, settings, fabric)
         self.clock = self.saved_at = time.monotonic()
         fabric.barrier()  # no process may look for a run in the folder once another has begun one
         if not saved:
@@ -131,20 +131,20 @@ class Trainer:
         """The steps of one epoch that are not done yet."""
         settings, progress = self.settings, self.progress
         self.learner.train()
-        done = progress.step - epoch * self.steps_per_epoch
-        batches = iter(self._loader(epoch, done))
+        done = progress.step - epoch * self.batches.steps_per_epoch
+        steps, batches = self.batches.steps_per_epoch, iter(self.batches.loader(epoch, done))
         began, waited = time.monotonic(), 0.0
         title, batch_size = f"epoch {epoch + 1}/{settings.optim.epochs}", settings.data.batch_size
-        total, shown = self.steps_per_epoch * batch_size, self.fabric.is_global_zero
+        total, shown = steps * batch_size, self.fabric.is_global_zero
         every = 1 if self.fabric.device.type == "cpu" else CHECK_STEPS
         with progress_bar(title, total, done=done * batch_size, shown=shown) as ticker:
-            for number in range(done + 1, self.steps_per_epoch + 1):
+            for number in range(done + 1, steps + 1):
                 asked = time.monotonic()
                 micro_batches = [next(batches) for _ in range(settings.optim.accumulate)]
                 waited += time.monotonic() - asked
-                self.learner.step(progress.step, micro_batches, steps_per_epoch=self.steps_per_epoch)
+                self.learner.step(progress.step, micro_batches, steps_per_epoch=steps)
                 progress.step += 1
-                if number % every and number < self.steps_per_epoch:
+                if number % every and number < steps:
                     ticker.advance(batch_size)
                     continue
                 try:
@@ -166,7 +166,7 @@ class Trainer:
             lr=self.learner.optimizer.param_groups[-1]["lr"],
             train_seconds=round(spent, 2),
             wait_seconds=round(waited, 2),
-            images_per_second=round((self.steps_per_epoch - done) * batch_size / max(spent, 1e-9), 2),
+            images_per_second=round((steps - done) * batch_size / max(spent, 1e-9), 2),
             peak_memory_bytes=peak_memory(self.fabric),
         )
 
@@ -274,7 +274,7 @@ class Trainer:
         few, val = 2 * self.settings.data.eval_batch_size, self.setup.val
         rehearse(
             self.learner,
-            next(iter(self._loader(0, 0))),
+            next(iter(self.batches.loader(0, 0))),
             lambda: self.score(val.first(few), None) if val else None,
             settings=self.settings,
         )
@@ -308,6 +308,7 @@ class Trainer:
             labels=len(setup.labels),
             val=len(setup.val) if setup.val else 0,
             unknown=unknown,
+            steps_per_epoch=self.batches.steps_per_epoch,
         )
 
     def _refuse(self, error: NonFinite) -> TrainingError:
@@ -324,28 +325,3 @@ class Trainer:
         setup = self.setup
         metadata = compose_metadata(setup, self.settings, epoch=epoch, tuned=tuned, evaluation=evaluation)
         return self.folder.keep(self.learner.evaluated, setup.inputs, metadata, split_images(self.identity))
-
-    def _steps_per_epoch(self) -> int:
-        steps = len(self.images) // self.settings.data.batch_size
-        if steps == 0:
-            raise ConfigError(
-                f"the training split has {len(self.images)} images, fewer than a batch of "
-                f"{self.settings.data.batch_size}",
-                where="data.batch_size",
-                hint="set a smaller --data.batch_size",
-            )
-        return steps
-
-    def _loader(self, epoch: int, done: int) -> DataLoader[Any]:
-        settings = self.settings
-        return training_loader(
-            self.images,
-            batch_size=settings.data.batch_size,
-            parts=settings.optim.accumulate,
-            workers=settings.data.workers,
-            seed=settings.run.seed,
-            epoch=epoch,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-            start_step=done,
-        )
