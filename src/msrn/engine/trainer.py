@@ -252,7 +252,8 @@ class Trainer:
             minutes=round(progress.seconds / 60, 2),
             peak_memory_bytes=peak_memory(self.fabric),
         )
-        if self.fabric.is_global_zero:
+        # Read, as an earlier session may have kept it; the user may have moved it since.
+        if self.fabric.is_global_zero and self.folder.bundle.exists():
             warn_of_untuned(read_metadata(self.folder.bundle))
         self.folder.log.write(
             "end",
