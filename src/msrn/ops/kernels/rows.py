@@ -12,22 +12,19 @@ and ``z = q h``, the exponential series parts what depends on positions from wha
 
     sum_n t^j exp(z t) = sum_m  z^m / m!  mu[m + j]        mu[m] = sum_n t[n]^m
 
-M terms leave an error below 1e-9 of the largest term, and so of the sum: some position has ``t = 1``, and one has
-``t = -1``. M grows with the largest ``|z|`` of the row (``TERMS``), to about 20 at the 5 that is usual in trained
-networks. The gradients have the same form: that of ``q`` needs the moments again, that of ``x`` is a polynomial in
-``t`` whose coefficients are sums over vectors. These sums are in float64, where what cancels among them is far below
-the rounding of float32.
+M terms leave an error below 1e-9 of the largest term, and so of the sum, since one position has ``t = 1`` and one
+``t = -1``. M grows with the row's largest ``|z|`` (``TERMS``), to about 28 at the 5 that is usual in trained networks.
+The gradient of ``q`` needs the moments again; that of ``x`` is a polynomial in ``t`` with sums over vectors as its
+coefficients. All is summed in float64, where what cancels is far below the rounding of float32.
 
 **Position by position**, where a row has a ``|z|`` beyond the table, or so few positions or vectors that this is
 faster: one pass gives s0 and shift; the backward pass has them, computes e again and, with ``g`` the incoming gradient,
 
     grad x[n] = sum over k of  g e[n] / s0 (1 + q (x[n] - out))       grad q = sum over b of  g sum e (x - out)^2 / s0
 
-Nothing of size N * K is stored either way. Here the difference ``x - top`` is taken before the product, so exponents
-keep their relative precision however large ``q x`` is, and the exponential is our own, because LLVM cannot vectorise
-the library's. Which of the two ways a row takes depends on its own values alone.
-
-Nothing here needs torch: a kernel is called with the address of a job, an array of numbers and addresses.
+The difference ``x - top`` is taken before the product, so exponents keep their relative precision however large ``q x``
+is, and the exponential is our own, because LLVM cannot vectorise the library's. Which way a row takes depends on its
+own values alone. Nothing here needs torch: a kernel gets the address of a job, an array of numbers and addresses.
 """
 
 from __future__ import annotations
@@ -45,10 +42,8 @@ from numba.extending import intrinsic
 
 __all__ = ["backward", "forward"]
 
-STEPS, LARGEST, TRUNCATION = 4, 48, 1e-10
-"""The table's steps per unit of ``|z|``, its largest ``|z|``, and the first term left out, of the largest."""
-EXPONENTIAL = 8
-"""Cost of one exponential and its sums, in operations of the series on a position or vector."""
+STEPS, LARGEST, TRUNCATION = 4, 48, 1e-10  # steps of the table per unit of |z|, its end, and the first term left out
+EXPONENTIAL = 8  # cost of one exponential and its sums, in operations of the series on a position or vector
 
 if numba.config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set: the kernel would run as plain Python")
@@ -116,17 +111,12 @@ def _floats(typing: Any, address: Any) -> Any:
     return types.CPointer(types.float32)(types.int64), generate
 
 
-_minimum = _extremum("llvm.minimum")
-_maximum = _extremum("llvm.maximum")
+_minimum, _maximum = _extremum("llvm.minimum"), _extremum("llvm.maximum")
 _LOG2_E = np.float32(1.4426950408889634)
 _LOWEST = np.float32(-125.5)  # 2 ** -125.5 is about 2e-38: negligible, and still a normal number
 _BIAS = np.float32(3 * 2**22 + 127)  # float32 of this size are whole numbers: n + _BIAS has n + 127 in its lowest bits
-_P1 = np.float32(0.69314698)  # 1 + _P1 f + ... + _P5 f^5: minimax relative error on -1/2 .. 1/2, 1.1e-7
-_P2 = np.float32(0.24022242)
-_P3 = np.float32(0.05550734)
-_P4 = np.float32(0.00967151)
-_P5 = np.float32(0.00132646)
-_ONE = np.float32(1)
+_ONE, _P1, _P2 = np.float32(1), np.float32(0.69314698), np.float32(0.24022242)  # 1 + _P1 f + ... + _P5 f^5: minimax
+_P3, _P4, _P5 = np.float32(0.05550734), np.float32(0.00967151), np.float32(0.00132646)  # on -1/2 .. 1/2, to 1.1e-7
 
 
 @_within
@@ -143,7 +133,7 @@ def _extent(x: Any) -> Any:
     low = high = x[0]
     for n in range(x.shape[0]):
         low, high = _minimum(low, x[n]), _maximum(high, x[n])
-    return low, high
+    return low, high, (np.float64(high) + low) / 2, (np.float64(high) - low) / 2
 
 
 def _terms() -> tuple[np.ndarray, np.ndarray]:
@@ -163,20 +153,23 @@ TERMS, INVERSE_FACTORIALS = _terms()
 @_within
 def _terms_for(vectors: Any, half: Any, positions: Any) -> Any:
     """Terms of the series for a row of extent ``2 half``; 0 where position by position is faster, or a NaN."""
-    largest = np.float32(0)
-    for k in range(vectors.shape[0]):
+    largest, count = np.float32(0), vectors.shape[0]
+    for k in range(count):
         largest = max(largest, abs(vectors[k]))
     largest *= half
     if not (half > 0 and largest < LARGEST):
         return 0
     terms = TERMS[int(largest * STEPS) + 1]
-    count = vectors.shape[0]
     return terms if terms * (positions + 2 * count) < EXPONENTIAL * positions * count else 0
 
 
 @_within
-def _moments(terms: Any, row: Any, centre: Any, half: Any, t: Any, power: Any, moments: Any) -> None:
-    """``t (N,)`` of a row, and the sums ``moments[m]`` of its powers up to ``terms + 4``."""
+def _moments(
+    terms: Any, row: Any, vectors: Any, centre: Any, half: Any, t: Any, power: Any, moments: Any, z: Any
+) -> None:
+    """``t (N,)`` of a row, ``z (K,)`` of its vectors, and sums ``moments[m]`` of powers of t, m up to ``terms + 4``."""
+    for k in range(vectors.shape[0]):
+        z[k] = vectors[k] * half
     for n in range(row.shape[0]):
         t[n] = (row[n] - centre) / half
         power[n] = 1.0
@@ -254,13 +247,10 @@ def _forward_rows(first: Any, last: Any, x: Any, q: Any, pooled: Any, shift: Any
     z, s0, s1 = np.empty(count), np.empty(count), np.empty(count)
     for r in range(first, last):
         row, vectors = x[r], q[r % q.shape[0]]
-        low, high = _extent(row)
-        centre, half = (np.float64(high) + low) / 2, (np.float64(high) - low) / 2
+        low, high, centre, half = _extent(row)
         terms = _terms_for(vectors, half, positions)
         if terms > 0:
-            _moments(terms, row, centre, half, t, power, moments)
-            for k in range(count):
-                z[k] = vectors[k] * half
+            _moments(terms, row, vectors, centre, half, t, power, moments, z)
             _series(terms, moments, 0, z, s0)
             _series(terms, moments, 1, z, s1)
             for k in range(count):
@@ -293,13 +283,10 @@ def _backward_rows(
     z, s0, s1, s2 = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
     for r in range(first, last):
         row, vectors, grad_row = x[r], q[r % q.shape[0]], grad_x[r]
-        low, high = _extent(row)
-        centre, half = (np.float64(high) + low) / 2, (np.float64(high) - low) / 2
+        low, high, centre, half = _extent(row)
         terms = _terms_for(vectors, half, positions)
         if terms > 0:
-            _moments(terms, row, centre, half, t, power, moments)
-            for k in range(count):
-                z[k] = vectors[k] * half
+            _moments(terms, row, vectors, centre, half, t, power, moments, z)
             _series(terms, moments, 0, z, s0)
             _series(terms, moments, 1, z, s1)
             _series(terms, moments, 2, z, s2)
@@ -314,16 +301,15 @@ def _backward_rows(
                 top = high if vectors[k] >= 0 else low
                 rate = vectors[k] * _LOG2_E
                 off_top = shift[r, k]
-                share_direct = grad[r, k] / total[r, k]
-                slope = share_direct * vectors[k]
-                spread = np.float32(0)
+                direct, spread = grad[r, k] / total[r, k], np.float32(0)
+                slope = direct * vectors[k]
                 for n in range(positions):
                     below = row[n] - top
                     e = _exp2(rate * below)
                     off = below - off_top  # x - out, without the rounding of out
-                    grad_row[n] += e * (share_direct + slope * off)
+                    grad_row[n] += e * (direct + slope * off)
                     spread += e * off * off
-                grad_q[r, k] = share_direct * spread
+                grad_q[r, k] = direct * spread
 
 
 @_kernel
@@ -332,8 +318,8 @@ def forward(address: Any) -> None:
 
     Args:
         address: of a job, an array of int64: rows taken (shared by the threads), its own address, rows R, rows taken at
-            a time, positions N, channels D, vectors K, and the addresses of float32 arrays: ``x (R, N)`` and ``q (D,
-            K)``, then the results ``pooled, shift, total (R, K)``. Row r is channel ``r % D``.
+            a time, N, D, K, and the addresses of float32 arrays: ``x (R, N)`` and ``q (D, K)``, then the results
+            ``pooled, shift, total (R, K)``. Row r is channel ``r % D``.
     """
     job = numba.carray(address, (12,), np.int64)
     rows, step, positions, width, count = job[2], job[3], job[4], job[5], job[6]
