@@ -9,7 +9,7 @@ the options of that part, checked by the part's own ``Options`` class; ``head: c
 """
 
 from msrn.config.idle import idle_settings
-from msrn.config.optim import OptimSettings
+from msrn.config.optim import DistillSettings, OptimSettings
 from msrn.config.section import PARTS
 from msrn.config.settings import (
     DataSettings,
@@ -27,6 +27,7 @@ __all__ = [
     "PARTS",
     "DataSettings",
     "DifficultPolicy",
+    "DistillSettings",
     "LabelSettings",
     "ModelSettings",
     "OptimSettings",

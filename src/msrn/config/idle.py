@@ -34,6 +34,8 @@ def idle_settings(settings: Settings, *, needs: Collection[str]) -> dict[str, st
         idle["data.cache"] = "data.feature_cache keeps the features, and no image is decoded again"
     if optim.name != "sgd":
         idle["optim.momentum"] = f"optim.name is {optim.name}"
+    if not optim.distill.bundle:
+        idle |= {f"optim.distill.{name}": "optim.distill.bundle names no teacher" for name in ("weight", "temperature")}
     if settings.model.freeze == -1:
         idle["optim.layer_decay"] = "model.freeze is -1, so no weight of the backbone is trained"
     if optim.schedule != "step":

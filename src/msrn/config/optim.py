@@ -7,14 +7,24 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from msrn.config.section import DEFAULT_PARTS, PositiveInt, Section, chosen
-from msrn.registry import Options
+from msrn.registry import Options, PathText
 
-__all__ = ["OptimSettings"]
+__all__ = ["DistillSettings", "OptimSettings"]
 
 LARGE = 1e30
 """The largest number that torch's float32 takes with room to multiply."""
 
 Mix = Annotated[SerializeAsAny[Options], chosen("mix")]
+
+
+class DistillSettings(Section):
+    """A teacher: a trained classifier whose probabilities are trained on, too."""
+
+    bundle: PathText = Field("", description="bundle or run folder of the teacher; empty: none")
+    weight: Annotated[float, Field(gt=0, le=LARGE)] = Field(1.0, description="of the divergence beside the loss, 1")
+    temperature: Annotated[float, Field(gt=0, le=1000)] = Field(
+        1.0, description="both divide their logits by it: above 1, less certain probabilities are compared"
+    )
 
 
 class OptimSettings(Section):
@@ -45,6 +55,7 @@ class OptimSettings(Section):
         0.0, description="rho of sharpness-aware minimisation, which takes two passes a step; usual: 0.05; 0: none"
     )
     mix: Mix = Field(DEFAULT_PARTS["mix"], description="how images of a micro-batch are mixed")  # type: ignore[assignment]
+    distill: DistillSettings = Field(default_factory=DistillSettings)
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> OptimSettings:

@@ -257,6 +257,11 @@ class Settings(Section):
                 "optim.sam needs the length of the first pass's gradient, which under 16-mixed is scaled and may "
                 "overflow; choose run.precision bf16-mixed or 32-true"
             )
+        if self.optim.distill.bundle and self.data.feature_cache:
+            raise ValueError(
+                "optim.distill.bundle needs images for the teacher, and data.feature_cache trains on features; leave "
+                "one of them out"
+            )
         self._mix_fits()
         return self
 

@@ -29,14 +29,20 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val")
 
 
-def identity_of(setup: Setup) -> dict[str, Any]:
-    """The identity of a run's data, as tensors and plain values. It hashes every record of both splits."""
+def identity_of(setup: Setup, *, teacher: str) -> dict[str, Any]:
+    """The identity of a run's data, as tensors and plain values. It hashes every record of both splits.
+
+    Args:
+        setup: of the run.
+        teacher: digest of the weights of the classifier that is distilled; empty: none.
+    """
     return {
         "labels": list(setup.labels.names),
         "train": _split(setup.train),
         "val": _split(setup.val) if setup.val else None,
         "label_inputs": _digest(setup.inputs),
         "preprocessing": setup.preprocessing.model_dump(mode="json"),
+        "teacher": teacher,
     }
 
 
@@ -95,6 +101,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if old != new:
         changed = [key for key, value in new.items() if old.get(key) != value]
         found.append(f"images would be preprocessed in another way: {', '.join(changed) or 'fewer settings'}")
+    if before.get("teacher", now["teacher"]) != now["teacher"]:
+        found.append("the teacher is another one")
     return found
 
 

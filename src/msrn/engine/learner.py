@@ -22,6 +22,7 @@ from msrn.data.mixes.base import Mix
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
 from msrn.engine.sam import ascended, unchanged_buffers
+from msrn.engine.teacher import Teacher
 from msrn.engine.unused import hold_unused
 from msrn.errors import BundleError
 from msrn.losses.base import Loss
@@ -52,6 +53,7 @@ class Learner:
         settings: the whole tree.
         fabric: device, precision and the other processes.
         state: from ``state_dict``, to continue from.
+        teacher: what the logits are trained on beside the targets.
 
     Raises:
         BundleError: the state does not fit the model or the settings.
@@ -65,6 +67,7 @@ class Learner:
         settings: Settings,
         fabric: Fabric,
         state: dict[str, Any] | None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.settings = settings
         self.fabric = fabric
@@ -81,6 +84,7 @@ class Learner:
             with _damage_named(settings):
                 model.load_state_dict(state["model"])
         self.loss = loss.to(fabric.device)
+        self.teacher = teacher
         self.mix: Mix = registry.load("mix", settings.optim.mix.name)(settings.optim.mix)
         self.net: MultiLabelClassifier = share_norms(model, fabric)
         self.model, self.optimizer = fabric.setup(self.net, build_optimizer(self.net, settings.optim))
@@ -180,6 +184,9 @@ class Learner:
         image, target = self.mix(image, target, draws)
         output = self.model(image)
         loss: Tensor = self.loss(output.logits, target) + sum(output.aux_losses.values())
+        if self.teacher:
+            assert isinstance(image, Tensor)  # the settings refuse a teacher of features
+            loss = loss + self.teacher.loss(image, output.logits)
         return loss
 
     def _clip(self) -> Tensor:

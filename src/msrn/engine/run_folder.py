@@ -43,8 +43,8 @@ MAY_CHANGE = {
 }
 """Settings that do not shape the result and may differ when a run is resumed."""
 
-PLACES = {"data.root", "data.train", "data.val", "data.labels"}
-"""Where the data is: may differ where the images and labels found there are the same."""
+PLACES = {"data.root", "data.train", "data.val", "data.labels", "optim.distill.bundle"}
+"""Where data and teacher are: may differ where what is found there is the same."""
 
 
 def claim_default_folder(settings: Settings) -> str:

@@ -38,6 +38,7 @@ from msrn.engine.rehearsal import rehearse
 from msrn.engine.run_folder import RunFolder, claim_default_folder
 from msrn.engine.scoring import StopRequestedError, score_split
 from msrn.engine.setup import build_loss, build_setup, rebuild_setup, split_targets
+from msrn.engine.teacher import Teacher
 from msrn.engine.training_result import TrainingResult
 from msrn.errors import BundleError, TrainingError
 from msrn.metrics import TunedThreshold, tune_thresholds
@@ -110,12 +111,15 @@ class Trainer:
             self.folder.require_usable(0)
         torch.manual_seed(settings.run.seed)
         self.setup = rebuild_setup(settings) if resume else build_setup(settings)
-        self.identity = identity_of(self.setup)  # once: it hashes the manifests, and every checkpoint holds it
+        teacher = self._teacher()
+        self.identity = identity_of(
+            self.setup, teacher=teacher.digest if teacher else ""
+        )  # once: it hashes the manifests, and every checkpoint holds it
         if saved:
             require_same(saved, self.identity, folder=self.folder.path, processes=fabric.world_size)
         self.progress = _progress_of(saved["progress"], self.folder.state_file) if saved else Progress()
         loss = build_loss(settings, self.setup.train)
-        self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved)
+        self.learner = Learner(self.setup.model, loss, settings=settings, fabric=fabric, state=saved, teacher=teacher)
         self.images, self.val_images = training_images(self.setup, settings, self.learner.net.backbone, fabric)
         self.batches = Batches(self.images, settings, fabric)
         self.clock = self.saved_at = time.monotonic()
@@ -264,6 +268,12 @@ class Trainer:
             peak_memory_bytes=result.peak_memory_bytes,
         )
         return result
+
+    def _teacher(self) -> Teacher | None:
+        distill, setup = self.settings.optim.distill, self.setup
+        if not distill.bundle:
+            return None
+        return Teacher(distill, setup.labels.names, preprocessing=setup.preprocessing, fabric=self.fabric)
 
     def _stop(self) -> NoReturn:
         """End as asked; the run can be resumed."""
