@@ -17,7 +17,7 @@ from runs import STEPS, lines, result
 
 from msrn.bundle import write as bundle_writing
 from msrn.config import Settings
-from msrn.engine import evaluate as evaluating
+from msrn.engine import scoring
 from msrn.engine import run_folder
 from msrn.engine.run_folder import RunFolder, claim_default_folder
 from msrn.engine.trainer import Interrupted, Trainer, train
@@ -161,7 +161,7 @@ def test_a_hang_up_that_is_ignored_stays_ignored(
 def test_a_request_during_evaluation_does_not_wait_for_its_end(
     tiny: Tiny, here: Path, whole: Callable[[str], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = evaluating.on_device, iter(range(1, 1000))
+    original, calls = scoring.on_device, iter(range(1, 1000))
 
     def asked(*arguments: Any) -> Any:
         if next(calls) == 3:  # the first two are those of the rehearsal
@@ -170,7 +170,7 @@ def test_a_request_during_evaluation_does_not_wait_for_its_end(
 
     settings = tiny("run", data={"eval_batch_size": 8})
     with monkeypatch.context() as patch:
-        patch.setattr(evaluating, "on_device", asked)
+        patch.setattr(scoring, "on_device", asked)
         with pytest.raises(Interrupted):
             train(settings)
     assert lines(here)[-1] == {"event": "interrupted", "step": STEPS}
