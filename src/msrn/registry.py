@@ -78,6 +78,7 @@ COMMANDS = {
     "predict": "msrn.cli.predict:COMMAND",
     "thresholds": "msrn.cli.thresholds:COMMAND",
     "calibrate": "msrn.cli.calibrate:COMMAND",
+    "soup": "msrn.cli.soup:COMMAND",
     "compare": "msrn.cli.compare:COMMAND",
     "search": "msrn.cli.search:COMMAND",
     "labels": "msrn.cli.labels:COMMAND",

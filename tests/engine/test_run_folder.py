@@ -17,8 +17,7 @@ from runs import STEPS, lines, result
 
 from msrn.bundle import write as bundle_writing
 from msrn.config import Settings
-from msrn.engine import scoring
-from msrn.engine import run_folder
+from msrn.engine import run_folder, scoring
 from msrn.engine.run_folder import RunFolder, claim_default_folder
 from msrn.engine.trainer import Interrupted, Trainer, train
 from msrn.errors import BundleError, ConfigError, DataError

@@ -136,6 +136,8 @@ class Metadata(_Record):
     """Number of the epoch whose weights were kept, from 1."""
     metrics: dict[str, Any]
     """Figures on the validation split; empty without one."""
+    soup: tuple[str, ...] = ()
+    """SHA-256 of the weights whose mean these are; empty: they are as trained."""
     embeddings: EmbeddingRecord | None
     graph: GraphRecord | None
     settings: dict[str, Any]
