@@ -124,7 +124,7 @@ def load(kind: str, name: str) -> Any:
     """
     table = KINDS[kind]
     if name not in table:
-        known = f"known {kind}s: {', '.join(table)}"
+        known = f"known: {', '.join(table)}"
         near = did_you_mean(name, table)
         raise ConfigError(f"there is no {kind} named {name!r}", kind, f"{near} {known}".strip())
     module, _, attribute = table[name].partition(":")

@@ -162,6 +162,14 @@ def test_soft_targets_and_a_loss_of_sets_are_refused_with_the_settings(name: str
     load_settings({"optim": {"mix": name}, "loss": "asl"})
 
 
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "splicemix"])
+def test_a_micro_batch_of_one_image_is_refused_as_it_has_no_partner(name: str) -> None:
+    with pytest.raises(ConfigError, match="mixes the images of a micro-batch, which holds one"):
+        load_settings({"optim": {"mix": name, "accumulate": 8}, "data": {"batch_size": 8}})
+    load_settings({"optim": {"mix": name, "accumulate": 4}, "data": {"batch_size": 8}})
+    load_settings({"optim": {"accumulate": 8}, "data": {"batch_size": 8}})
+
+
 @pytest.mark.parametrize("name", ["cutmix", "splicemix"])
 def test_features_in_place_of_images_are_refused_where_pixels_are_mixed(name: str) -> None:
     cached = {"data": {"feature_cache": "features", "augment": "none"}, "model": {"freeze": -1}}

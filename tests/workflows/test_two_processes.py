@@ -26,7 +26,7 @@ sys.exit(max(codes))
 """
 
 RUNS = ("shared", "held")
-EMA = ["--optim.accumulate=2", "--optim.ema=0.9", "--optim.clip_norm=1"]
+EMA = ["--optim.accumulate=2", "--optim.ema=0.9", "--optim.clip_norm=1", "--optim.sam=0.02"]
 
 Printed = tuple[Path, str]
 
@@ -120,8 +120,9 @@ def test_a_run_of_two_processes_keeps_the_same_weights_as_one(one: Path, two: Pr
     for part in ("model", "ema"):
         assert states[0][part].keys() == states[1][part].keys()
         for key, value in states[0][part].items():
-            # float32 sums in another order, over twelve steps
-            torch.testing.assert_close(states[1][part][key], value, rtol=1e-3, atol=2e-4, msg=key)
+            # float32 sums in another order, over twelve steps of two passes; AdamW makes a step of 3e-3 of the smallest
+            # gradient. Found: 2.3e-4 in one entry of 76,800, under 1e-4 in all others.
+            torch.testing.assert_close(states[1][part][key], value, rtol=1e-3, atol=5e-4, msg=key)
 
 
 def test_a_run_of_two_processes_can_be_resumed_by_one(

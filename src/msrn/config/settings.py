@@ -272,6 +272,12 @@ class Settings(Section):
                 f"optim.mix {self.optim.mix.name} makes targets between 0 and 1, which the loss {self.loss.name} does "
                 "not define; choose another loss, or optim.mix splicemix, whose targets are 0 and 1"
             )
+        micro_batch = self.data.batch_size // (self.optim.accumulate * self.run.devices)
+        if self.optim.mix.name != "none" and micro_batch < 2:
+            raise ValueError(
+                f"optim.mix {self.optim.mix.name} mixes the images of a micro-batch, which holds one: data.batch_size "
+                f"{self.data.batch_size} over optim.accumulate x run.devices; raise the first or lower the others"
+            )
         if self.data.feature_cache and not mix.takes_features:
             raise ValueError(
                 f"optim.mix {self.optim.mix.name} mixes pixels, and data.feature_cache trains on features; choose "

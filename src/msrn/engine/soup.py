@@ -153,7 +153,10 @@ def _shared(bundle: Bundle) -> dict[str, tuple[Any, str]]:
     return {
         "labels": (metadata.labels, f"{again} --data.labels"),
         "network settings": (model, f"{again} --model settings"),
-        "preprocessing settings": (metadata.preprocessing, f"{again} --data.image_size, --data.resize and backbone"),
+        "preprocessing settings": (
+            metadata.preprocessing,
+            f"{again} --data.image_size, --data.resize, --data.views and backbone",
+        ),
         "images of training and validation": (
             digests,
             f"{again} --data.train and --data.val; a held-out part has a seed",

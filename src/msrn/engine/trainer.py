@@ -1,8 +1,8 @@
 """Training: for each epoch, for each batch, forward, loss, backward, step; then evaluate and save.
 
-A run is a function of its settings. Order and augmentation of the images depend on (seed, epoch, image), the model's
-own randomness on (seed, step, process), the learning rate on the step: a run that was interrupted at any step and
-resumed gives, bit for bit on a CPU, what it would have given without.
+A run is a function of its settings. Order and augmentation of the images depend on (seed, epoch, image), their mixing
+and the model's own randomness on (seed, step, process), the learning rate on the step: a run that was interrupted at
+any step and resumed gives, bit for bit on a CPU, what it would have given without.
 """
 
 from __future__ import annotations
