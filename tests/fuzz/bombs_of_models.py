@@ -36,7 +36,9 @@ MODEL_BOMBS: dict[str, Bomb] = {
     "log: nested deep": one("log.jsonl", lambda: b"[" * 100_000 + b"\n{}\n", read_log, ""),
     "checkpoint: code": one("last.pt", lambda: pickle.dumps(Runs()), read_checkpoint, "damaged"),
     "checkpoint: code in a zip": one("last.pt", lambda: torch_file({"model": Runs()}), read_checkpoint, "it holds"),
-    "checkpoint: a dictionary in itself": one("last.pt", lambda: torch_file(endless()), read_checkpoint, "damaged"),
+    "checkpoint: a dictionary in itself": one(
+        "last.pt", lambda: torch_file(endless()), read_checkpoint, "found no data"
+    ),
     "weights: code": one("model.pth", lambda: torch_file(Runs()), read_pth, "it holds"),
     "weights: tensors without content": one(
         "model.pth",

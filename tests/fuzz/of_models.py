@@ -22,6 +22,7 @@ from msrn.audit.result import CheckResult
 from msrn.bundle.label_inputs import read_label_inputs
 from msrn.bundle.metadata import Metadata, SplitRecord
 from msrn.bundle.read import read_bundle
+from msrn.bundle.split_images import image_hashes
 from msrn.bundle.write import write_bundle
 from msrn.config import ModelSettings, load_settings
 from msrn.data.array_store import ArrayStore, key_of
@@ -29,7 +30,8 @@ from msrn.data.manifest import Manifest, Record
 from msrn.data.transforms import Preprocessing
 from msrn.engine.evaluate import evaluate_scores
 from msrn.engine.evaluation import Evaluation
-from msrn.engine.run_folder import RunFolder, read_state
+from msrn.engine.identity import require_same
+from msrn.engine.run_folder import RunFolder
 from msrn.engine.run_log import RunLog
 from msrn.inference.predictor import Predictor
 from msrn.models.classifier import build_without_weights, create_model
@@ -139,7 +141,19 @@ def plain_model(head: str) -> torch.nn.Module:
 SETTINGS = load_settings({"preset": "", "run": {"folder": "run"}})
 STATE = {
     "settings": SETTINGS.model_dump(mode="json"),
-    "data": {"labels": list(SPACE.names), "train": SplitRecord.of(MANIFEST).model_dump(mode="json"), "val": None},
+    "data": {
+        "labels": list(SPACE.names),
+        "train": {
+            **SplitRecord.of(MANIFEST).model_dump(mode="json"),
+            "images_hashed": torch.from_numpy(image_hashes(MANIFEST)),
+            "labels_hashed": torch.arange(len(MANIFEST)),
+        },
+        "val": None,
+        "label_inputs": "0" * 64,
+        "preprocessing": Preprocessing().model_dump(mode="json"),
+    },
+    "processes": 1,
+    "versions": {"torch": "2.0"},
     "progress": {"step": 3, "epochs": 1, "losses": [0.5], "seconds": 1.0, "best_map": 0.5, "best_epoch": 1},
     "model": {"weight": torch.ones(2, 3), "bias": torch.zeros(2)},
     "optimizer": {"state": {0: {"momentum_buffer": torch.ones(2, 3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
@@ -148,10 +162,8 @@ STATE = {
 
 
 def read_checkpoint(folder: Path) -> None:
-    state = read_state(folder)
-    run = RunFolder(folder, writes=False)
-    run.load_state(SETTINGS)
-    run.require_same_data(state["data"], STATE["data"])
+    state = RunFolder(folder, writes=False).load_state(SETTINGS)
+    require_same(state, STATE["data"], folder=folder, processes=1)
 
 
 def read_model_weights(name: str, folder: Path) -> None:

@@ -93,9 +93,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         return ["the labels stand in another order"]
     found = [_split_difference(name, before[name], now[name]) for name in SPLITS]
     found = [message for message in found if message]
-    if (
-        not found and before.get("label_inputs", now["label_inputs"]) != now["label_inputs"]
-    ):  # a graph is counted on the training split
+    if not found and before.get("label_inputs", now["label_inputs"]) != now["label_inputs"]:
+        # not said beside another training split: a graph is counted on it
         found.append("the label embeddings or the label graph are others")
     old, new = before.get("preprocessing", now["preprocessing"]), now["preprocessing"]
     if old != new:
@@ -129,7 +128,8 @@ def _split_difference(name: str, before: dict[str, Any] | None, now: dict[str, A
     if (before or {}).get("digest") == (now or {}).get("digest"):
         return ""
     text = f"the {name} split is another one: it was {_described(before)}, and is now {_described(now)}"
-    if before is None or now is None or "labels_hashed" not in before:
+    hashes = ("images_hashed", "labels_hashed")
+    if before is None or now is None or any(before.get(name) is None for name in hashes):
         return text
     old, new = (
         dict(zip(each["images_hashed"][:, 0].tolist(), each["labels_hashed"].tolist(), strict=True))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from msrn.bundle.metadata import Metadata, SplitRecord
 from msrn.bundle.write import package_versions, repair_bundle, try_to_write, write_bundle
@@ -259,10 +259,28 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+class _Split(SplitRecord):
+    """A split with the hashes of its images and of their labels, which the first checkpoints did not hold."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="ignore")
+
+    images_hashed: torch.Tensor | None = None
+    labels_hashed: torch.Tensor | None = None
+
+    @model_validator(mode="after")
+    def _hashes_fit(self) -> _Split:
+        for tensor, shape in ((self.images_hashed, (self.images, 2)), (self.labels_hashed, (self.images,))):
+            if tensor is not None and (tensor.dtype != torch.int64 or tensor.shape != shape):
+                raise ValueError(f"expected hashes of shape {shape}, got {tuple(tensor.shape)} of {tensor.dtype}")
+        return self
+
+
 class _Data(BaseModel):
     labels: list[str]
-    train: SplitRecord
-    val: SplitRecord | None = None
+    train: _Split
+    val: _Split | None = None
+    label_inputs: str = ""
+    preprocessing: dict[str, JsonValue] = {}
 
 
 class _Saved(BaseModel):
@@ -275,6 +293,8 @@ class _Saved(BaseModel):
     optimizer: dict[str, Any]
     precision: dict[str, Any] = {}
     ema: dict[str, Any] = {}
+    processes: int = 1
+    versions: dict[str, str] = {}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

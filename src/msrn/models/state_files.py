@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import tarfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,8 @@ def read_torch(path: Path) -> object:
     Raises:
         ValueError: it is absent or damaged, or holds objects of other kinds.
     """
+    if path.is_file() and tarfile.is_tarfile(path):
+        raise ValueError("it is a tar file; torch would unpack it into a folder of its own")
     try:
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old pickles, and of kinds of tensors that are refused later

@@ -86,6 +86,6 @@ def _names(value: Any) -> list[str]:
 def _free_texts(attributes: Any) -> frozenset[str]:
     """Attributes that a project declares as texts, where it declares others as a choice: captions and remarks."""
     kinds = [kind for kind in (attributes.values() if isinstance(attributes, dict) else ()) if isinstance(kind, dict)]
-    types = {name: about.get("type") for kind in kinds for name, about in kind.items() if isinstance(about, dict)}
+    types = {name: str(about.get("type")) for kind in kinds for name, about in kind.items() if isinstance(about, dict)}
     choices = {name for name, kind in types.items() if kind in CHOICES}
     return frozenset(types.keys() - choices) if choices else frozenset()

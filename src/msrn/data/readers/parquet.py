@@ -120,7 +120,10 @@ def _files(root: str, split: str) -> list[Path]:
                         "its rows are a selection that was not written; call flatten_indices() before saving"
                     )
                 # Other files of the folder may be outdated caches.
-                return [folder / Path(entry["filename"]).name for entry in listed["_data_files"]]
+                files = [folder / Path(entry["filename"]).name for entry in listed["_data_files"]]
+                if not files:
+                    raise ValueError("it lists no data file")
+                return files
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(f"the saved data set cannot be read: {reason(error)}", str(state)) from error
     return find_archives(root, split, (".parquet", ".arrow"))
