@@ -21,7 +21,9 @@ class DistillSettings(Section):
     """A teacher: a trained classifier whose probabilities are trained on, too."""
 
     bundle: PathText = Field("", description="bundle or run folder of the teacher; empty: none")
-    weight: Annotated[float, Field(gt=0, le=LARGE)] = Field(1.0, description="of the divergence beside the loss, 1")
+    weight: Annotated[float, Field(gt=0, le=LARGE)] = Field(
+        1.0, description="of the divergence; the loss itself weighs 1"
+    )
     temperature: Annotated[float, Field(gt=0, le=1000)] = Field(
         1.0, description="both divide their logits by it: above 1, less certain probabilities are compared"
     )

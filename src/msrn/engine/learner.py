@@ -21,7 +21,7 @@ from msrn.data.dataset import on_device
 from msrn.data.mixes.base import Mix
 from msrn.engine.distributed import share_norms
 from msrn.engine.optim import WeightEMA, build_optimizer, lr_factor
-from msrn.engine.sam import ascended, unchanged_buffers
+from msrn.engine.sam import ascended, norms, unchanged_buffers
 from msrn.engine.teacher import Teacher
 from msrn.engine.unused import hold_unused
 from msrn.errors import BundleError
@@ -133,7 +133,7 @@ class Learner:
             RuntimeError, ValueError and others: as torch and the network raise them where sizes do not fit.
         """
         self.train()
-        with unchanged_buffers(self.net):
+        with unchanged_buffers(self.net.modules()):
             self.fabric.backward(self._loss(batch, 0, 0))
         self.optimizer.zero_grad()
 
@@ -154,7 +154,7 @@ class Learner:
         self.loss.epoch = number // steps_per_epoch
         loss = self._backward(number, micro_batches)
         if settings.optim.sam:
-            with ascended(self.net, settings.optim.sam), unchanged_buffers(self.net):
+            with ascended(self.net, settings.optim.sam), unchanged_buffers(norms(self.net)):
                 self._backward(number, micro_batches)
         norm = self._clip()
         self.optimizer.step()

@@ -7,13 +7,14 @@ authors let each device take its own. Statistics of batch norms are those of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["ascended", "unchanged_buffers"]
+__all__ = ["ascended", "norms", "unchanged_buffers"]
 
 
 @contextmanager
@@ -42,12 +43,17 @@ def ascended(model: nn.Module, rho: float) -> Iterator[None]:
         torch._foreach_copy_(moved, kept)
 
 
+def norms(model: nn.Module) -> list[nn.Module]:
+    """The modules that keep statistics of what passes them."""
+    return [module for module in model.modules() if isinstance(module, _NormBase)]
+
+
 @contextmanager
-def unchanged_buffers(model: nn.Module) -> Iterator[None]:
-    """Buffers, such as the statistics of batch norms, are afterwards as before."""
+def unchanged_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """The modules' own buffers, such as the statistics of batch norms, are afterwards as before."""
     kept = [
         (module, name, buffer, buffer.clone())
-        for module in model.modules()
+        for module in modules
         for name, buffer in module.named_buffers(recurse=False)
     ]
     try:

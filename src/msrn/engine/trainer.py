@@ -112,9 +112,8 @@ class Trainer:
         torch.manual_seed(settings.run.seed)
         self.setup = rebuild_setup(settings) if resume else build_setup(settings)
         teacher = self._teacher()
-        self.identity = identity_of(
-            self.setup, teacher=teacher.digest if teacher else ""
-        )  # once: it hashes the manifests, and every checkpoint holds it
+        # once: it hashes the manifests, and every checkpoint holds it
+        self.identity = identity_of(self.setup, teacher=teacher.digest if teacher else "")
         if saved:
             require_same(saved, self.identity, folder=self.folder.path, processes=fabric.world_size)
         self.progress = _progress_of(saved["progress"], self.folder.state_file) if saved else Progress()
