@@ -151,6 +151,7 @@ STATE = {
         "val": None,
         "label_inputs": "0" * 64,
         "preprocessing": Preprocessing().model_dump(mode="json"),
+        "teacher": "",
     },
     "processes": 1,
     "versions": {"torch": "2.0"},

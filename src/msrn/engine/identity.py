@@ -59,7 +59,7 @@ def require_same(saved: Mapping[str, Any], now: Mapping[str, Any], *, folder: Pa
             not compared.
         now: the identity of what the settings lead to now.
         folder: of the run, for messages.
-        processes: that train now. Another number changes no more than the draws of dropout, of which is warned.
+        processes: that train now. Another number changes no more than the draws of dropout and mixing; it is warned of.
 
     Raises:
         DataError: the data differs; what differs is named.

@@ -281,6 +281,7 @@ class _Data(BaseModel):
     val: _Split | None = None
     label_inputs: str = ""
     preprocessing: dict[str, JsonValue] = {}
+    teacher: str = ""
 
 
 class _Saved(BaseModel):
