@@ -21,7 +21,7 @@ from msrn.config import DistillSettings, Settings, load_settings
 from msrn.engine.distributed import make_fabric
 from msrn.engine.teacher import Teacher, binary_divergence
 from msrn.engine.trainer import Interrupted, Trainer, train
-from msrn.errors import ConfigError, DataError
+from msrn.errors import BundleError, ConfigError, DataError
 from msrn.inference.predictor import Predictor
 
 Tiny = Callable[..., Settings]
@@ -29,10 +29,10 @@ Tiny = Callable[..., Settings]
 
 @pytest.fixture
 def teacher(tiny: Tiny, tiny_run: Path) -> Callable[..., Teacher]:
-    def make(labels: tuple[str, ...] | None = None, **preprocessing: Any) -> Teacher:
+    def make(labels: tuple[str, ...] | None = None, bundle: Path | str = tiny_run, **preprocessing: Any) -> Teacher:
         metadata = read_bundle(tiny_run).metadata
         ours = metadata.preprocessing.model_copy(update=preprocessing)
-        chosen = DistillSettings(bundle=str(tiny_run), weight=2.0, temperature=1.5)
+        chosen = DistillSettings(bundle=str(bundle), weight=2.0, temperature=1.5)
         return Teacher(chosen, labels or metadata.labels, preprocessing=ours, fabric=make_fabric(tiny("unused")))
 
     return make
@@ -100,6 +100,8 @@ def test_a_teacher_that_cannot_teach_is_refused_with_what_to_do(teacher: Callabl
         teacher(size=96)
     with pytest.raises(ConfigError, match="none of the labels"):
         teacher(("unicorn", "yeti"))
+    with pytest.raises(BundleError, match=r"the teacher cannot be read(?s:.*)nowhere(?s:.*)--optim.distill.bundle"):
+        teacher(bundle="nowhere")
     cached = {"data": {"feature_cache": "features", "augment": "none"}, "model": {"freeze": -1}}
     with pytest.raises(ConfigError, match=r"optim\.distill\.bundle needs images"):
         load_settings({**cached, "optim": {"distill": {"bundle": "runs/teacher"}}})

@@ -18,7 +18,7 @@ from msrn.bundle.metadata import WEIGHTS_FILE
 from msrn.bundle.read import read_bundle
 from msrn.config import DistillSettings
 from msrn.data.transforms import Preprocessing
-from msrn.errors import ConfigError
+from msrn.errors import BundleError, ConfigError
 from msrn.models.classifier import memory_layout
 
 __all__ = ["Teacher", "binary_divergence"]
@@ -42,13 +42,18 @@ class Teacher:
         fabric: device and precision.
 
     Raises:
-        BundleError: as ``read_bundle``. ConfigError: no label in common, or images of another size.
+        BundleError: as ``read_bundle``, with the setting to change. ConfigError: no common label, or images of another
+            size.
     """
 
     def __init__(
         self, settings: DistillSettings, labels: Sequence[str], *, preprocessing: Preprocessing, fabric: Fabric
     ) -> None:
-        bundle = read_bundle(settings.bundle)
+        try:
+            bundle = read_bundle(settings.bundle)
+        except BundleError as error:
+            hint = "say where its bundle or run folder is with --optim.distill.bundle"
+            raise BundleError(f"the teacher cannot be read: {error.message}", error.where, hint) from error
         where = f"optim.distill.bundle {settings.bundle}"
         theirs = bundle.preprocessing
         if theirs.size != preprocessing.size:
