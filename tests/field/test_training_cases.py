@@ -1,16 +1,20 @@
 """Runs as users met them in public reports: folders that hold something, data that changed, odd networks.
 
 Cases that are tested elsewhere: a renamed label between stop and resume (r04), moved data (r22) in
-``engine/test_resume.py``; ``model.freeze n`` (r05) in ``models/test_backbone.py``; a small ``/dev/shm`` (r11) in
-``data/test_dataset.py``; a process that forks (r06) in ``faults``.
+``engine/test_resume.py``; ``model.freeze n`` (r05) in ``models/test_backbone.py``; a process that forks (r06) in
+``faults``.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -75,6 +79,33 @@ def test_r09_weights_that_share_memory_become_a_bundle_that_comes_back(tiny_run:
 
 def width(model: nn.Module, name: str) -> int:
     return len(model.get_submodule(name).weight)
+
+
+def may_mount() -> bool:
+    """Whether this process may give a child a /dev/shm of its own."""
+    command = ["unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=4m tmpfs /dev/shm"]
+    return bool(which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs the right to mount a small /dev/shm")
+def test_r11_a_small_dev_shm_is_named_with_the_setting_that_avoids_it(small: Run) -> None:
+    command = [sys.executable, "-m", "msrn", "train", "--preset=tiny", "--data.root=data", "--data.train=few.csv"]
+    command += [
+        "--data.val=none",
+        "--data.image_size=448",
+        "--data.batch_size=16",
+        "--data.workers=2",
+        "--run.folder=run",
+    ]
+    script = f"mount -t tmpfs -o size=4m tmpfs /dev/shm && exec {shlex.join(command)}"
+    said = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert said.returncode == 2, said.stderr
+    assert "ran out of shared memory (/dev/shm)" in said.stderr
+    assert "--data.workers 0" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert not Path("run").exists()
 
 
 def test_r14_a_preset_in_a_settings_file_is_applied(msrn: Run) -> None:
