@@ -25,5 +25,6 @@ def test_killed_and_resumed_is_uninterrupted_bit_for_bit_without_stray_files(tmp
     bundle = ["mkdir bundle.partial", "rename model.safetensors", "open bundle.json", "rename bundle.partial"]
     for point in (*changes, *bundle, "half a checkpoint", "half a bundle"):
         assert f"killed at {point}: hit" in done.stdout
+    assert "DIFFERS" not in done.stdout
     points = done.stdout.count(": hit") if which == "all" else 1
-    assert done.stdout.count(": same") == KILLS + points
+    assert done.stdout.count(": same") >= KILLS + points

@@ -1,7 +1,8 @@
 """Kill trainings, resume them, and compare: ``kill_runs.py FOLDER KILLS SEED each|all``.
 
 First at random instants, then at every kind of change that a training makes in its folder, and in the middle of writing
-a checkpoint and a bundle: ``each`` kills one training there again and again, ``all`` a training of its own every time.
+a checkpoint and a bundle: ``each`` kills one training there again and again, and begins another when it is at its end;
+``all`` kills a training of its own every time.
 
 Every training is a child that was forked after the imports, so that a kill costs a second and not five. Prints one line
 per kill; the exit code is 1 if a resumed run differs from an uninterrupted one in any byte but times.
@@ -16,6 +17,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -103,25 +105,34 @@ def at_changes(folder: Path, scenes: Path, which: str, name: str, whole: object)
     kinds = list(dict.fromkeys(found.read_text().splitlines()))
     points = {point: (point, kill) for point in kinds}
     points |= {what: (change, torn()) for what, change in IN_THE_MIDDLE.items()}
-    # One training comes to them one after the other, so each is put where it first comes.
+    place = None
     for number, point in enumerate(sorted(points, key=lambda point: kinds.index(points[point][0]))):
-        place = folder / "point by point" if which == "each" else folder / f"point {number}"
-        if number == 0 or which == "all":
-            new(place)
-        change, fault = points[point]
-        child = start(
-            place, name, scenes, lambda seen, path, change=change, fault=fault: seen == change and fault(path)
-        )
-        child.join(TOO_LONG)
-        hit = child.exitcode in (-signal.SIGKILL, -signal.SIGXFSZ)
+        hit = place is not None and killed_at(place, name, scenes, *points[point])
+        if not hit:  # the training before has come to its end without it, or there is none yet
+            wrong += place is not None and differs(place, name, scenes, whole)
+            place = new(folder / f"point {number}")
+            hit = killed_at(place, name, scenes, *points[point])
         wrong += not hit
-        print(f"killed at {point}: {'hit' if hit else f'MISSED, ended with {child.exitcode}'}")
+        print(f"killed at {point}: {'hit' if hit else 'MISSED'}")
         if which == "all" or number + 1 == len(points):
-            finish(place, name, scenes)
-            same = left(place) == whole
-            wrong += not same
-            print(f"{name}, killed at {point if which == 'all' else 'all of them'}: {'same' if same else 'DIFFERS'}")
+            wrong += differs(place, name, scenes, whole)
+            place = None
     return wrong
+
+
+def killed_at(place: Path, name: str, scenes: Path, change: str, fault: Callable[[str], None]) -> bool:
+    """Start or resume a training that is killed at a change; False if it ended without coming to it."""
+    child = start(place, name, scenes, lambda seen, path: seen == change and fault(path))
+    child.join(TOO_LONG)
+    return child.exitcode in (-signal.SIGKILL, -signal.SIGXFSZ)
+
+
+def differs(place: Path, name: str, scenes: Path, whole: object) -> bool:
+    """Finish a training that was killed at named changes; whether it left anything else than an uninterrupted one."""
+    finish(place, name, scenes)
+    same = left(place) == whole
+    print(f"{name}, killed at the changes above: {'same' if same else 'DIFFERS'}")
+    return not same
 
 
 def new(place: Path) -> Path:

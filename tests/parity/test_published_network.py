@@ -165,7 +165,11 @@ def test_the_order_of_other_labels_comes_from_a_file_and_is_never_guessed(tmp_pa
 
 
 def test_everything_wrong_with_a_checkpoint_is_reported_at_once(tmp_path: Path) -> None:
-    state = {name: torch.zeros(()).expand(shape) for name, shape in keys_of("voc").items()}  # one number on disk
+    kinds = {True: torch.int64, False: torch.float32}  # counters of batch norms, and weights: one number on disk
+    state = {
+        name: torch.zeros((), dtype=kinds[name.endswith("num_batches_tracked")]).expand(shape)
+        for name, shape in keys_of("voc").items()
+    }
     del state["fc2.bias"]
     state["fc_label.weight"] = torch.zeros(256, 50)
     state["surprise"] = torch.zeros(1)

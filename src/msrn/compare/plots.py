@@ -76,8 +76,9 @@ def draw_cost(comparison: Comparison) -> Figure:
     for number, row in enumerate(comparison.rows):
         colour = COLOURS[number % len(COLOURS)]
         spread = 100 * row.spread if len(row.seeds) > 1 else None
-        axis.errorbar(row.minutes, 100 * row.mean_ap, yerr=spread, fmt="o", color=colour, capsize=3)
-        axis.annotate(row.variant, (row.minutes, 100 * row.mean_ap), (6, 4), textcoords="offset points", fontsize=8)
+        minutes = max(row.minutes, 0.01)  # what the log can tell
+        axis.errorbar(minutes, 100 * row.mean_ap, yerr=spread, fmt="o", color=colour, capsize=3)
+        axis.annotate(row.variant, (minutes, 100 * row.mean_ap), (6, 4), textcoords="offset points", fontsize=8)
     axis.set_xscale("log")
     axis.set_xlabel("minutes of training")
     axis.set_ylabel("mAP, %")
