@@ -110,7 +110,7 @@ def require_same_weights(backbone: Backbone, classifier: nn.Module) -> None:
 
 
 def _digest(value: Tensor) -> tuple[Any, ...]:
-    flat = value.detach().flatten().double()
+    flat = value.detach().flatten().double().nan_to_num()  # bounds of quantisers are infinite
     return value.numel(), *(
         float(each) for each in (flat.sum(), flat.square().sum(), flat @ torch.arange(len(flat)).double())
     )

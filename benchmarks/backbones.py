@@ -175,8 +175,10 @@ def attempt(row: dict[str, Any], place: Path) -> dict[str, Any]:
         doing = f"training at {native} px"
         first = train_and_predict(name, native, contract.stages, place)
         found["sizes"] = [asdict(first)]
-        if not first.works:
+        if not first.works and first.fits:
             raise Fault(first.refused)
+        if not first.works:  # at any size: refused before anything was written, with the reason
+            return found
         doing = f"training at {native + ODD} px"
         odd = train_and_predict(name, native + ODD, contract.stages, place, "average_pool")
         found["sizes"].append(asdict(odd))
@@ -204,6 +206,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     tried = [row for row in rows if row.get("sizes")]
     odd = [row["sizes"][1]["works"] for row in tried if len(row["sizes"]) > 1]
     refused, faults = len(odd) - sum(odd), sum(bool(row["fault"]) for row in rows)
+    never = sum(not row["sizes"][0]["works"] for row in tried)
     families = {row["family"] for row in tried}
     known = machine()
     versions = ", ".join(f"{name} {known[name]}" for name in ("python", "torch", "timm"))
@@ -220,7 +223,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     head += ("seconds", "memory, MiB", "notes")
     lines = [
         f"{len(tried)} networks of {len(families)} of timm's {len(timm.list_modules())} families were tried; "
-        f"{faults} broke a promise. {sum(odd)} take the odd size; {refused} refuse it and name sizes that fit.",
+        f"{faults} broke a promise. {sum(odd)} take the odd size; {refused} refuse it and name sizes that fit; {never} "
+        "cannot be trained and is refused with the reason.",
         "",
         f"*{known['processor']}, {known['instructions']}; {versions}.*",
         "",
@@ -251,6 +255,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         notes += contract["notes"][:1]
     else:
         cells += ["", ""]
+    if sizes and not sizes[0]["works"]:
+        notes.append(f"refused: {sizes[0]['refused'].partition(';')[0]}")
     elsewhere = f" at {sizes[0]['size']} px" if sizes and sizes[0]["size"] != row["native"] else ""
     cells.append(f"works{elsewhere}" if sizes and sizes[0]["works"] else "")
     odd = f"{sizes[1]['size']} works" if len(sizes) > 1 else ""

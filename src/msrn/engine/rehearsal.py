@@ -11,6 +11,7 @@ from msrn.config import Settings
 from msrn.engine.learner import Learner
 from msrn.errors import ConfigError
 from msrn.models.image_sizes import sizes_that_fit
+from msrn.models.state_files import require_finite
 
 __all__ = ["rehearse"]
 
@@ -25,8 +26,14 @@ def rehearse(learner: Learner, batch: dict[str, Any], evaluate: Callable[[], obj
         settings: the whole tree.
 
     Raises:
-        ConfigError: batch, image size and network do not go together; it names what does. Others of msrn: as raised.
+        ConfigError: batch, image size and network do not go together, and it names what does; or weights or buffers
+            are not finite from the start. Others of msrn: as raised.
     """
+    try:
+        require_finite(learner.net.state_dict())
+    except ValueError as error:
+        message = f"{settings.model.backbone} cannot be kept in a bundle: {error}"
+        raise ConfigError(message, "model.backbone", "choose another backbone, or other --model.weights") from error
     try:
         learner.rehearse(batch)
         evaluate()

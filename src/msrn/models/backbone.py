@@ -149,9 +149,13 @@ class Backbone(nn.Module):
         names = [name.replace(".", "_") for name, _ in body.named_modules()]
         weights = [list(module.parameters(recurse=False)) for module in body.modules()]
         ends: list[int] = [0]
-        if not any(name.replace(".", "_") in names for name in self._stage_names):
-            return [group for group in _by_entry(body, len(self._stage_names)) if group]
-        for stage in dict.fromkeys(name.replace(".", "_") for name in self._stage_names if name):
+        stages = list(dict.fromkeys(name.replace(".", "_") for name in self._stage_names if name)) or ["none"]
+        if not any(stage in names for stage in stages):
+            inside = next((name.removesuffix(stages[0]) for name in names if name.endswith(f"_{stages[0]}")), "")
+            if inside.removesuffix("_") not in names[1:] or f"{inside}{stages[-1]}" not in names:
+                return [group for group in _by_entry(body, len(self._stage_names)) if group]
+            stages = [f"{inside}{stage}" for stage in stages]  # timm names them from within an encoder
+        for stage in stages:
             places = [place for place, name in enumerate(names) if name == stage or name.startswith(f"{stage}_")]
             if places and ends == [0]:
                 ends.append(places[0])  # what stands before the first stage is the stem
