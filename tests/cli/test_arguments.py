@@ -11,7 +11,9 @@ import yaml
 
 from msrn import registry
 from msrn.cli import main
+from msrn.cli.arguments import parse, resolve
 from msrn.config import load_settings
+from msrn.errors import ConfigError
 from msrn.presets import preset, preset_names
 
 Capture = pytest.CaptureFixture[str]
@@ -239,3 +241,12 @@ def test_a_relation_between_settings_is_placed_where_they_were_given(wrong: Wron
 def test_a_settings_file_that_is_none_is_refused(wrong: Wrong, tmp_path: Path, content: str) -> None:
     (tmp_path / "mine.yaml").write_text(content)
     assert "mine.yaml" in wrong("train", "--config", str(tmp_path / "mine.yaml"))
+
+
+def test_a_command_that_trains_nothing_is_not_bound_to_the_size_of_a_training_batch() -> None:
+    evaluate = registry.load("command", "evaluate")
+    args = parse("evaluate", evaluate, ["bundle", "--run.devices", "3"])
+    assert args is not None
+    assert resolve(args).run.devices == 3
+    with pytest.raises(ConfigError, match="must be divisible"):
+        resolve(parse("train", registry.load("command", "train"), ["--run.devices", "3"]))

@@ -65,7 +65,12 @@ def parse(name: str, command: Command, arguments: Sequence[str]) -> Namespace | 
 
 def resolve(args: Namespace, base: Mapping[str, Any] | None = None, over: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a command: preset (or ``base``), file, flags, in this order; ``over`` has the last word."""
-    return load_settings(merge(_typed(_base_tree(args, base), args.flags), over or {}), _where(args))
+    tree = merge(_typed(_base_tree(args, base), args.flags), over or {})
+    if not any(read in ("data", "data.batch_size") for read in args.command.settings):
+        # A batch of training is split between processes; a command that trains nothing is not bound to its size.
+        devices = tree.get("run", {}).get("devices", 1)
+        tree = merge(tree, {"data": {"batch_size": devices}})
+    return load_settings(tree, _where(args))
 
 
 def data_settings(args: Namespace) -> DataSettings:
