@@ -67,10 +67,18 @@ def resolve(args: Namespace, base: Mapping[str, Any] | None = None, over: Mappin
     """The settings of a command: preset (or ``base``), file, flags, in this order; ``over`` has the last word."""
     tree = merge(_typed(_base_tree(args, base), args.flags), over or {})
     if not any(read in ("data", "data.batch_size") for read in args.command.settings):
-        # A batch of training is split between processes; a command that trains nothing is not bound to its size.
-        devices = tree.get("run", {}).get("devices", 1)
-        tree = merge(tree, {"data": {"batch_size": devices}})
+        tree = _batch_for_each_process(tree)
     return load_settings(tree, _where(args))
+
+
+def _batch_for_each_process(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with a training batch that any number of processes can share, for commands that train nothing."""
+    data, run = (each if isinstance(each := tree.get(name), Mapping) else {} for name in ("data", "run"))
+    size = data.get("batch_size", DataSettings.model_fields["batch_size"].default)
+    devices = run.get("devices", 1)
+    if not isinstance(size, int) or not isinstance(devices, int):
+        return tree  # which is refused
+    return merge(tree, {"data": {"batch_size": size * devices}}) if devices > 1 else tree
 
 
 def data_settings(args: Namespace) -> DataSettings:

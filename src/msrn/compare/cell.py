@@ -155,13 +155,13 @@ def _evaluate(folder: Path, settings: Settings, split: str) -> tuple[Evaluation,
     """Evaluate the bundle at thresholds of 0.5, on cached features where it was trained on such; keep the scores."""
     from msrn.bundle.read import read_bundle
     from msrn.data.transforms import VIEWS
-    from msrn.engine.distributed import make_fabric
+    from msrn.engine.distributed import launch
     from msrn.engine.evaluate import evaluate_scores
     from msrn.engine.feature_cache import cached_features
     from msrn.engine.scoring import score_split
     from msrn.engine.setup import read_split, split_targets
 
-    fabric = make_fabric(settings)
+    fabric = launch(settings.run)
     bundle = read_bundle(folder / "run", precompute=False)
     model = bundle.model.to(fabric.device)
     manifest = read_split(settings, split, bundle.labels)

@@ -10,7 +10,7 @@ from msrn.bundle.metadata import CalibrationRecord, Metadata, SplitRecord, bundl
 from msrn.bundle.read import read_bundle
 from msrn.bundle.write import write_metadata
 from msrn.config import Settings
-from msrn.engine.distributed import make_fabric
+from msrn.engine.distributed import launch
 from msrn.engine.scoring import split_logits
 from msrn.engine.setup import split_targets
 from msrn.engine.tune import described, validation_images
@@ -52,7 +52,7 @@ def calibrate_bundle(
     Raises:
         DataError: the bundle is calibrated, the images are those of training, or as reading them does.
     """
-    fabric = make_fabric(settings)
+    fabric = launch(settings.run)
     bundle = read_bundle(folder, calibrated=False)
     before = bundle.metadata
     if before.calibration and not force:

@@ -15,30 +15,24 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from msrn.config import Settings
+from msrn.config import RunSettings, Settings
 from msrn.engine.processes import end_with_first, start_others
 from msrn.errors import ConfigError
 from msrn.models.classifier import MultiLabelClassifier
 
-__all__ = ["make_fabric", "peak_memory", "share_norms"]
+__all__ = ["launch", "make_fabric", "peak_memory", "share_norms"]
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others, which may be filling a cache; one that has ended is noticed otherwise."""
 
 
 def make_fabric(settings: Settings) -> Fabric:
-    """Devices and processes; torchrun's own numbers win over the settings.
+    """Devices and processes for training.
 
     Raises:
-        ConfigError: the batch size cannot be divided evenly, or there is no CUDA device.
+        ConfigError: the batch size cannot be divided evenly, or as ``launch``.
     """
-    if settings.run.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device was found", where="run.device", hint="use cpu or auto")
-    on_cpu = settings.run.device == "cpu" or not torch.cuda.is_available()
-    if settings.run.precision == "16-mixed" and on_cpu:
-        raise ConfigError("16-mixed needs a CUDA device", where="run.precision", hint="use bf16-mixed or 32-true")
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.run.devices))
-    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    devices, nodes = _numbers(settings.run)
     processes = devices * nodes
     if settings.data.batch_size % (settings.optim.accumulate * processes):
         raise ConfigError(
@@ -46,13 +40,29 @@ def make_fabric(settings: Settings) -> Fabric:
             f"({settings.optim.accumulate} x {processes})",
             where="data.batch_size",
         )
+    return launch(settings.run)
+
+
+def launch(run: RunSettings) -> Fabric:
+    """Devices and processes; torchrun's own numbers win over the settings.
+
+    Raises:
+        ConfigError: there is no CUDA device where one is needed.
+    """
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device was found", where="run.device", hint="use cpu or auto")
+    on_cpu = run.device == "cpu" or not torch.cuda.is_available()
+    if run.precision == "16-mixed" and on_cpu:
+        raise ConfigError("16-mixed needs a CUDA device", where="run.precision", hint="use bf16-mixed or 32-true")
+    devices, nodes = _numbers(run)
+    processes = devices * nodes
     together = DDPStrategy(timeout=PATIENCE) if processes > 1 else None
     fabric = Fabric(
-        accelerator=settings.run.device,
+        accelerator=run.device,
         devices=devices,
         num_nodes=nodes,
         strategy=together or "auto",
-        precision=settings.run.precision,
+        precision=run.precision,
     )
     environment = together and together.cluster_environment
     if environment and not environment.creates_processes_externally:
@@ -60,6 +70,11 @@ def make_fabric(settings: Settings) -> Fabric:
     end_with_first()
     fabric.launch()
     return fabric
+
+
+def _numbers(run: RunSettings) -> tuple[int, int]:
+    """Devices of this machine, and machines."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", run.devices)), int(os.environ.get("GROUP_WORLD_SIZE", 1))
 
 
 def share_norms(model: MultiLabelClassifier, fabric: Fabric) -> MultiLabelClassifier:

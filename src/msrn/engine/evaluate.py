@@ -17,7 +17,7 @@ from msrn.bundle.split_images import is_among, read_split_images
 from msrn.bundle.write import package_versions
 from msrn.config import DifficultPolicy, Settings
 from msrn.data.manifest import DIFFICULT, Manifest
-from msrn.engine.distributed import make_fabric
+from msrn.engine.distributed import launch
 from msrn.engine.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from msrn.engine.processes import one_fate
 from msrn.engine.scoring import score_split
@@ -66,7 +66,7 @@ def evaluate(
     path = Path(out) if out else _default_path(folder, split)
     scores_path = path.with_name(f"{path.stem}-scores.npz")
     refuse_to_overwrite([path, scores_path], force=force)
-    fabric = make_fabric(settings)
+    fabric = launch(settings.run)
     bundle = read_bundle(folder)
     metadata = bundle.metadata
     images = read_split_images(bundle_folder(folder), metadata)

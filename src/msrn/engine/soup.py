@@ -19,7 +19,7 @@ from msrn.bundle.read import Bundle, read_bundle
 from msrn.bundle.split_images import read_split_images
 from msrn.bundle.write import package_versions, write_bundle
 from msrn.config import Settings
-from msrn.engine.distributed import make_fabric
+from msrn.engine.distributed import launch
 from msrn.engine.evaluate import evaluate_scores
 from msrn.engine.scoring import score_split
 from msrn.engine.tune import validation_images
@@ -119,7 +119,7 @@ def _greedy(states: Sequence[State], score: Callable[[State], float]) -> tuple[l
 
 def _scorer(bundle: Bundle, folder: str, settings: Settings) -> Callable[[State], float]:
     """Weights to their mAP on the validation split; the bundle's model is used for it."""
-    fabric = make_fabric(settings)
+    fabric = launch(settings.run)
     manifest = validation_images(settings, folder, bundle.metadata)
     model = bundle.model.to(fabric.device).to(memory_format=memory_layout(bundle.model))
 

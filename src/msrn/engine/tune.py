@@ -11,7 +11,7 @@ from msrn.bundle.split_images import is_among, read_split_images
 from msrn.bundle.write import write_metadata
 from msrn.config import Settings
 from msrn.data.manifest import Manifest
-from msrn.engine.distributed import make_fabric
+from msrn.engine.distributed import launch
 from msrn.engine.evaluate import read_evaluated_split
 from msrn.engine.scoring import score_split
 from msrn.engine.setup import split_targets
@@ -39,7 +39,7 @@ def retune_thresholds(folder: str | Path, settings: Settings, *, force: bool = F
     Raises:
         DataError: the bundle's thresholds were tuned before, the images are those of training, or as reading them does.
     """
-    fabric = make_fabric(settings)
+    fabric = launch(settings.run)
     bundle = read_bundle(folder)
     before = bundle.metadata
     if before.thresholds_split and not force:
