@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from checked_data import LABELS, drawing, split
 from PIL import Image
 
 from msrn.data.manifest import Manifest, Record
-from msrn.labels.space import LabelSpace
-
-LABELS = LabelSpace(["boat", "horse", "sea"])
-
-
-def drawing(seed: int, width: int = 96, height: int = 72) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def split(root: Path, name: str, *records: Record, labels: LabelSpace = LABELS) -> Manifest:
-    return Manifest(records, labels, name, root, f"{name} list")
 
 
 @pytest.fixture

@@ -6,28 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from checked_data import found, run, split
 from PIL import Image
 
-from msrn.audit.check import Check, check_data
 from msrn.audit.fixes import changes_text, fix_data, fixed_files, write_fixed
 from msrn.data.manifest import Manifest, Record
 from msrn.errors import DataError
-from msrn.labels.space import LabelSpace
-
-LABELS = LabelSpace(["boat", "horse", "sea"])
-
-
-def split(root: Path, name: str, *records: Record, labels: LabelSpace = LABELS) -> Manifest:
-    return Manifest(records, labels, name, root, f"{name} list")
-
-
-def run(*manifests: Manifest, near_bits: int | None = 8) -> Check:
-    return check_data(manifests, near_bits=near_bits, min_train=4, min_test=2)
-
-
-def found(check: Check) -> list[tuple[str, list[str]]]:
-    """Codes with what they are about."""
-    return [(each.code, [f"{p.split}/{p.image}" for p in each.images] or list(each.labels)) for each in check.issues]
 
 
 def test_a_fix_leaves_out_what_is_wrong_and_reports_it(spoilt: tuple[Manifest, Manifest]) -> None:

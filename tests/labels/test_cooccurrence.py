@@ -7,35 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from label_counts import COUNTS, TARGET, TOTALS, published
 
 from msrn.errors import LabelError, ShapeError
 from msrn.labels.cooccurrence import conditional, cooccurrence, shrunk
 from msrn.labels.space import LabelSpace
-
-# Four labels, ten images: boat 4, sea 6, bird 5, shoe 2 (alone). boat+sea 4, boat+bird 1, sea+bird 2.
-TARGET = np.array(
-    [
-        [1, 1, 1, 0],
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-        [0, 1, 1, 0],
-        [0, 1, 0, 0],
-        [0, 0, 1, 0],
-        [0, 0, 1, 0],
-        [0, 0, 1, 1],
-        [0, 0, 0, 1],
-    ],
-    dtype=np.float32,
-)
-COUNTS = [[0, 4, 1, 0], [4, 0, 2, 0], [1, 2, 0, 1], [0, 0, 1, 0]]
-TOTALS = [4, 6, 5, 2]
-
-
-def published(shared: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    labels = json.loads((shared / "published" / "label_orders.json").read_text())[name]
-    with np.load(shared / "published" / f"{name}.npz") as file:
-        return labels, file["counts"], file["totals"]
 
 
 def test_counts_of_the_hand_worked_example() -> None:

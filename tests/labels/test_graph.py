@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from label_counts import COUNTS, TARGET, TOTALS, published
 
 from msrn.errors import LabelError, ShapeError
 from msrn.labels.cooccurrence import conditional, cooccurrence
@@ -25,31 +25,7 @@ from msrn.labels.graph import (
 )
 from msrn.labels.space import LabelSpace
 
-# Four labels, ten images: boat 4, sea 6, bird 5, shoe 2 (alone). boat+sea 4, boat+bird 1, sea+bird 2.
-NAMES = LabelSpace(["boat", "sea", "bird", "shoe"])
-TARGET = np.array(
-    [
-        [1, 1, 1, 0],
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-        [1, 1, 0, 0],
-        [0, 1, 1, 0],
-        [0, 1, 0, 0],
-        [0, 0, 1, 0],
-        [0, 0, 1, 0],
-        [0, 0, 1, 1],
-        [0, 0, 0, 1],
-    ],
-    dtype=np.float32,
-)
-COUNTS = [[0, 4, 1, 0], [4, 0, 2, 0], [1, 2, 0, 1], [0, 0, 1, 0]]
-TOTALS = [4, 6, 5, 2]
-
-
-def published(shared: Path, name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    labels = json.loads((shared / "published" / "label_orders.json").read_text())[name]
-    with np.load(shared / "published" / f"{name}.npz") as file:
-        return labels, file["counts"], file["totals"]
+NAMES = LabelSpace(["boat", "sea", "bird", "shoe"])  # of the hand-worked example
 
 
 def test_every_step_of_the_hand_worked_example() -> None:
