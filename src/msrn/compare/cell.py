@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from msrn.compare.folder import end_with_parent
 from msrn.compare.grid import Cell
 from msrn.config import Settings, load_settings
 from msrn.errors import DataError, MsrnError, reason
 from msrn.files import atomic_path, parse_json, write_atomically, write_json
+from msrn.json_results import ResultFormat
 from msrn.labels.array_files import read_arrays
 from msrn.metrics.results import Measure
 from msrn.presets import read_settings_file
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CellResult", "prepare_cell", "read_result", "read_scores", "read_target", "run_cell"]
 
 RESULT, SCORES = "result.json", "scores.npz"
-FORMAT_VERSION = 1
+FORMAT = ResultFormat("the result of a run", 1, "remove the file, and the run is done again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class CellResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"format_version": FORMAT_VERSION, **_RESULT.dump_python(self, mode="json")}
+        return {"format_version": FORMAT.version, **_RESULT.dump_python(self, mode="json")}
 
 
 _RESULT = TypeAdapter(CellResult)
@@ -86,14 +87,9 @@ def read_result(folder: Path) -> CellResult | None:
         return None
     try:
         tree = parse_json(path.read_bytes())
-        if tree.pop("format_version") != FORMAT_VERSION:
-            raise ValueError("of another format version")
-        return _RESULT.validate_python(tree)
-    except (OSError, ValueError, KeyError, AttributeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(
-            f"the result of a run is damaged: {first}", str(path), "remove the file; the run is done again"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"the result of a run is damaged: {reason(error)}", str(path), FORMAT.make) from error
+    return FORMAT.read(_RESULT, FORMAT.require(tree, str(path)), str(path))
 
 
 def read_scores(folder: Path) -> np.ndarray:
@@ -116,6 +112,7 @@ def _array(path: Path, name: str) -> np.ndarray:
 
 def run_cell(folder: Path) -> CellResult:
     """Train, or continue, then evaluate; the result is written last of all."""
+    from msrn.engine.run_folder import holds_state
     from msrn.engine.trainer import train
 
     description = parse_json((folder / "cell.json").read_bytes())
@@ -123,7 +120,7 @@ def run_cell(folder: Path) -> CellResult:
     tree = read_settings_file(folder / "settings.yaml")
     tree["run"]["folder"] = str(run_folder)
     settings = load_settings(tree, str(folder / "settings.yaml"))
-    trained = train(settings, resume=(run_folder / "last.pt").exists())
+    trained = train(settings, resume=holds_state(run_folder))
     evaluation, model = _evaluate(folder, settings, description["evaluate"])
     metrics = evaluation.metrics
     result = CellResult(

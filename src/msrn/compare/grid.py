@@ -31,9 +31,14 @@ from msrn.config import Settings, load_settings, merge, nest, validate
 from msrn.errors import ConfigError, MsrnError, Problem, did_you_mean
 from msrn.presets import preset, read_yaml
 
-__all__ = ["Cell", "Grid", "Variants", "read_grid"]
+__all__ = ["Cell", "Grid", "Variants", "read_grid", "variant_name"]
 
 Axes = dict[str, dict[str, dict[str, Any]]]
+
+
+def variant_name(choices: Mapping[str, str]) -> str:
+    """The value of each axis in one line."""
+    return " · ".join(choices.values())
 
 
 class Variants(BaseModel):
@@ -88,7 +93,7 @@ class Cell:
     @property
     def variant(self) -> str:
         """The choices in one line."""
-        return " · ".join(self.choices.values())
+        return variant_name(self.choices)
 
     @property
     def digest(self) -> str:
@@ -133,12 +138,12 @@ def read_grid(path: str | Path) -> Grid:
                 cells.append(Cell(choices, seed, settings))
             except MsrnError as error:
                 for problem in error.problems:
-                    variant = f"{where}, {' · '.join(choices.values())}"
+                    variant = f"{where}, {variant_name(choices)}"
                     problems.setdefault(problem.message, Problem(problem.message, variant, problem.hint))
     if problems:
         raise ConfigError.of(list(problems.values()), "invalid settings in the grid")
     _require_split(cells[0].settings, file.evaluate, where)
-    return Grid(tuple(cells), " · ".join(reference.values()), file.evaluate)
+    return Grid(tuple(cells), variant_name(reference), file.evaluate)
 
 
 def _values(axis: str, values: list[Any] | dict[str, dict[str, Any] | None], where: str) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from msrn.compare.folder import claimed, error_in_log, run_process
-from msrn.compare.grid import Variants
+from msrn.compare.grid import Variants, variant_name
 from msrn.config import Settings, load_settings, merge, nest, validate
 from msrn.engine.interrupt import Interrupted, stop_requests
 from msrn.errors import ConfigError, DependencyError, did_you_mean
@@ -96,7 +96,7 @@ def read_search(path: str | Path) -> SearchFile:
     where = str(path)
     file = validate(SearchFile, read_yaml(path), where)
     variants = file.trees(where)
-    names = [" · ".join(choices.values()) for choices, _, _ in variants]
+    names = [variant_name(choices) for choices, _, _ in variants]
     for name in file.space_of:
         if name not in names:
             raise ConfigError(
@@ -141,7 +141,7 @@ def run_search(file: SearchFile, folder: Path, *, say: Callable[[str], None] = p
     with claimed(folder, TRIALS) as lock, stop_requests() as stop:
         storage = JournalStorage(JournalFileBackend(str(folder / TRIALS / "journal.log")))
         for choices, _, tree in file.trees(""):
-            name = " · ".join(choices.values())
+            name = variant_name(choices)
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
@@ -297,7 +297,7 @@ def _best(study: Study, name: str) -> Found:
 
 def _grid_of(file: SearchFile, found: list[Found]) -> str:
     """A grid file: each variant with the settings found for it."""
-    own = {" · ".join(choices.values()): tree for choices, tree, _ in file.trees("")}
+    own = {variant_name(choices): tree for choices, tree, _ in file.trees("")}
     searched = {each.variant: merge(own[each.variant], nest(each.settings)) for each in found}
     head = "".join(
         f"# {each.variant}: val mAP {100 * each.val_map:.2f} % in {each.trials + each.pruned} trials\n"
